@@ -1,0 +1,93 @@
+"""Job semantics to embed: a job object, a guarded lifecycle, retry that resets the right fields, fenced workers.
+
+The pure core (`Job`, `decide`, `apply`, `explain`) needs nothing but values. `Jobs` and `AsyncJobs` run it on a repository and
+a dispatcher of the host's choice; see `jobstate.ports`.
+"""
+
+from jobstate.attempt import AsyncAttempt, Attempt
+from jobstate.endpoint import Endpoint
+from jobstate.errors import (
+    ArtifactConflictError,
+    ArtifactError,
+    ArtifactNotFoundError,
+    DispatchError,
+    GuardRefusedError,
+    IdempotencyConflictError,
+    IllegalTransitionError,
+    InvalidInputError,
+    JobNotFoundError,
+    JobstateError,
+    LeaseLostError,
+    OutcomeUnknownError,
+    RepositoryError,
+    StaleJobError,
+    TableError,
+    TransitionError,
+    UnreadableJobError,
+)
+from jobstate.lifecycle import Accepted, Already, Refused, allowed_events, apply, decide, explain
+from jobstate.model import (
+    Delivery,
+    Event,
+    HistoryRecord,
+    Job,
+    JobError,
+    JobPage,
+    JobResponse,
+    JobStatus,
+    JobWarning,
+    Lease,
+)
+from jobstate.policy import Policy
+from jobstate.service import AsyncJobs, Jobs
+from jobstate.worker import AsyncContext, Context, JobFailed, async_run_job, run_job
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Accepted",
+    "Already",
+    "ArtifactConflictError",
+    "ArtifactError",
+    "ArtifactNotFoundError",
+    "AsyncAttempt",
+    "AsyncContext",
+    "AsyncJobs",
+    "Attempt",
+    "Context",
+    "Delivery",
+    "DispatchError",
+    "Endpoint",
+    "Event",
+    "GuardRefusedError",
+    "HistoryRecord",
+    "IdempotencyConflictError",
+    "IllegalTransitionError",
+    "InvalidInputError",
+    "Job",
+    "JobError",
+    "JobFailed",
+    "JobNotFoundError",
+    "JobPage",
+    "JobResponse",
+    "JobStatus",
+    "JobWarning",
+    "Jobs",
+    "JobstateError",
+    "Lease",
+    "LeaseLostError",
+    "OutcomeUnknownError",
+    "Policy",
+    "Refused",
+    "RepositoryError",
+    "StaleJobError",
+    "TableError",
+    "TransitionError",
+    "UnreadableJobError",
+    "allowed_events",
+    "apply",
+    "async_run_job",
+    "decide",
+    "explain",
+    "run_job",
+]

@@ -1,0 +1,166 @@
+"""What a worker holds: `Attempt` and `AsyncAttempt`. Every command carries the attempt's lease token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from threading import Lock
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from jobstate.drivers import Ports, run, run_async
+from jobstate.effects import Flow
+from jobstate.endpoint import Endpoint
+from jobstate.errors import InvalidInputError
+from jobstate.flows import attempts
+from jobstate.flows.settle import Scope
+from jobstate.model import Job, JobError, JobResponse, JobWarning, RequestT, ResponseT
+from jobstate.payload import check_artifacts, invalid_input, json_value
+from jobstate.policy import Policy
+
+AnyJob = Job[Any, Any]
+R = TypeVar("R")
+
+
+class _Held(Generic[RequestT, ResponseT]):
+    """What both colours have in common: the hold, the checks of results, and the flow for each command."""
+
+    def __init__(self, ports: Ports, scope: Scope, hold: attempts.Hold, endpoint: Endpoint[RequestT, ResponseT] | None) -> None:
+        self._ports = ports
+        self._scope = scope
+        self._hold = hold if endpoint is None else hold._replace(job=endpoint.narrow(hold.job))
+        self._endpoint = endpoint
+        self._lock = Lock()
+
+    @property
+    def job(self) -> Job[RequestT, ResponseT]:
+        """The job as this attempt last saw it."""
+        return self._hold.job
+
+    @property
+    def number(self) -> int:
+        """Which attempt of the job this is, from 1; never used twice."""
+        return self._hold.attempt
+
+    @property
+    def token(self) -> str:
+        """The lease token."""
+        return self._hold.token
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that its decisions follow."""
+        return self._scope.policy
+
+    def _seen(self, flow: Flow[AnyJob]) -> Flow[Job[RequestT, ResponseT]]:
+        """Run a command, and keep the newest job: a heartbeat in the background may answer late."""
+        job = yield from flow
+        if self._endpoint is not None:
+            job = self._endpoint.narrow(job)
+        with self._lock:
+            if job.version > self._hold.job.version:
+                self._hold = self._hold._replace(job=job)
+        return job
+
+    def _heartbeat(self, progress: float | None, warnings: Iterable[JobWarning]) -> Flow[AnyJob]:
+        if progress is not None and not 0 <= progress <= 1:
+            raise InvalidInputError("progress", f"a number from 0 to 1 is needed, not {progress!r}")
+        return attempts.heartbeat(self._scope, self._hold, progress, tuple(warnings))
+
+    def _complete(
+        self, response: Any, status_code: int, artifacts: Mapping[str, bytes] | None, warnings: Iterable[JobWarning]
+    ) -> Flow[AnyJob]:
+        if isinstance(response, JobResponse):
+            status_code, response = _parts(response)
+        body = self._endpoint.encode_response(response) if self._endpoint else json_value("response", response)
+        try:
+            checked = JobResponse[Any](status_code=status_code, body=body)
+        except ValidationError as error:
+            raise invalid_input(error) from None
+        parts = check_artifacts("artifacts", artifacts)
+        return attempts.complete(self._scope, self._hold, checked, parts, tuple(warnings))
+
+    def _fail(self, error: JobError, retryable: bool, warnings: Iterable[JobWarning]) -> Flow[AnyJob]:
+        return attempts.fail(self._scope, self._hold, error, retryable=retryable, warnings=tuple(warnings))
+
+
+def _parts(response: JobResponse[Any]) -> tuple[int, Any]:
+    return response.status_code, response.body
+
+
+class Attempt(_Held[RequestT, ResponseT]):
+    """One execution of a job, from `Jobs.start`.
+
+    Every command raises LeaseLostError once the job was rescued, cancelled, retried or expired: stop work then, and drop the
+    result. OutcomeUnknownError leaves open whether it was done; the same command again is safe. Thread-safe.
+    """
+
+    def _run(self, flow: Flow[R]) -> R:
+        return run(flow, self._ports)
+
+    def heartbeat(self, progress: float | None = None, *, warnings: Iterable[JobWarning] = ()) -> Job[RequestT, ResponseT]:
+        """Keep the lease, and tell progress (0 to 1) and warnings (added to those told before)."""
+        return self._run(self._seen(self._heartbeat(progress, warnings)))
+
+    def complete(
+        self,
+        response: ResponseT | JobResponse[ResponseT],
+        *,
+        status_code: int = 200,
+        artifacts: Mapping[str, bytes] | None = None,
+        warnings: Iterable[JobWarning] = (),
+    ) -> Job[RequestT, ResponseT]:
+        """Bring the result: the job is completed. The same result again is fine; another one is refused."""
+        return self._run(self._seen(self._complete(response, status_code, artifacts, warnings)))
+
+    def fail(
+        self, error: JobError, *, retryable: bool = False, warnings: Iterable[JobWarning] = ()
+    ) -> Job[RequestT, ResponseT]:
+        """End without a result: failed, or queued again after a pause when `retryable` and attempts are left."""
+        return self._run(self._seen(self._fail(error, retryable, warnings)))
+
+    def give_back(self) -> Job[RequestT, ResponseT]:
+        """Stop in good order: the job is queued again at once, at no cost to its budget."""
+        return self._run(self._seen(attempts.give_back(self._scope, self._hold)))
+
+    def artifact(self, name: str) -> bytes:
+        """A part of the request that was put into the artifact store."""
+        return self._run(attempts.get_artifact(self._scope, self._hold, name))
+
+
+class AsyncAttempt(_Held[RequestT, ResponseT]):
+    """`Attempt`, awaited."""
+
+    async def _run(self, flow: Flow[R]) -> R:
+        return await run_async(flow, self._ports)
+
+    async def heartbeat(
+        self, progress: float | None = None, *, warnings: Iterable[JobWarning] = ()
+    ) -> Job[RequestT, ResponseT]:
+        """As `Attempt.heartbeat`."""
+        return await self._run(self._seen(self._heartbeat(progress, warnings)))
+
+    async def complete(
+        self,
+        response: ResponseT | JobResponse[ResponseT],
+        *,
+        status_code: int = 200,
+        artifacts: Mapping[str, bytes] | None = None,
+        warnings: Iterable[JobWarning] = (),
+    ) -> Job[RequestT, ResponseT]:
+        """As `Attempt.complete`."""
+        return await self._run(self._seen(self._complete(response, status_code, artifacts, warnings)))
+
+    async def fail(
+        self, error: JobError, *, retryable: bool = False, warnings: Iterable[JobWarning] = ()
+    ) -> Job[RequestT, ResponseT]:
+        """As `Attempt.fail`."""
+        return await self._run(self._seen(self._fail(error, retryable, warnings)))
+
+    async def give_back(self) -> Job[RequestT, ResponseT]:
+        """As `Attempt.give_back`."""
+        return await self._run(self._seen(attempts.give_back(self._scope, self._hold)))
+
+    async def artifact(self, name: str) -> bytes:
+        """As `Attempt.artifact`."""
+        return await self._run(attempts.get_artifact(self._scope, self._hold, name))

@@ -1,0 +1,142 @@
+"""The two drivers: they carry out a flow's effects on the ports, and throw a port's error in at the `yield`.
+
+One table says which port each effect goes to; the async driver awaits what the sync one returns. Ids and the system clock are
+made here, so that no flow knows of chance or time.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import Any, TypeVar
+
+from jobstate import effects as fx
+from jobstate.model import Delivery
+
+R = TypeVar("R")
+
+_ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"  # URL-safe, in ASCII order
+
+
+def new_id(prefix: str, now: float) -> str:
+    """A prefix, an underscore and 21 URL-safe characters: 48 bits of milliseconds and 78 random bits, ordered by time."""
+    bits = (int(now * 1000) & (1 << 48) - 1) << 78 | secrets.randbits(78)
+    return prefix + "_" + "".join([_ALPHABET[bits >> shift & 63] for shift in range(120, -1, -6)])
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+        return time.time()
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The ports of one service, all of one colour; the protocols are in `jobstate.ports`."""
+
+    repository: Any
+    dispatcher: Any
+    artifacts: Any
+    clock: Any
+
+    def within(self, delivery: Delivery, task_name: str | None) -> Callable[[Any], Any] | None:
+        """What a transactional dispatcher does in the repository's transaction."""
+        if task_name is None:
+            return None
+        return lambda transaction: self.dispatcher.dispatch(delivery, task_name, transaction=transaction)
+
+
+_CALLS: dict[type[fx.Effect[Any]], Callable[[Any, Ports], Any]] = {
+    fx.Now: lambda e, p: p.clock.now(),
+    fx.NewId: lambda e, p: p.clock.now(),
+    fx.Load: lambda e, p: p.repository.load(
+        e.job_id,
+        organization_id=e.organization_id,
+        include_request=e.include_request,
+        include_response=e.include_response,
+    ),
+    fx.Insert: lambda e, p: p.repository.insert(e.job, e.record, within=p.within(e.job.delivery, e.task_name)),
+    fx.Save: lambda e, p: p.repository.save(e.transition),
+    fx.SaveAndDispatch: lambda e, p: p.repository.save(e.transition, within=p.within(e.delivery, e.task_name)),
+    fx.SaveMany: lambda e, p: p.repository.save_many(e.transitions),
+    fx.List: lambda e, p: p.repository.list(
+        e.where,
+        limit=e.limit,
+        after=e.after,
+        before=e.before,
+        newest_first=e.newest_first,
+        include_request=e.include_request,
+        include_response=e.include_response,
+    ),
+    fx.DueJobs: lambda e, p: p.repository.due(e.due, until=e.until, limit=e.limit, after=e.after),
+    fx.Count: lambda e, p: p.repository.count(e.where),
+    fx.History: lambda e, p: p.repository.history(e.job_id, after_version=e.after_version),
+    fx.Delete: lambda e, p: p.repository.delete(e.job_id, e.version),
+    fx.Dispatch: lambda e, p: p.dispatcher.dispatch(e.delivery, e.task_name),
+    fx.Revoke: lambda e, p: p.dispatcher.revoke(e.task_name),
+    fx.PutArtifact: lambda e, p: p.artifacts.put(e.key, e.data),
+    fx.GetArtifact: lambda e, p: p.artifacts.get(e.key),
+    fx.DeleteArtifacts: lambda e, p: p.artifacts.delete(e.prefix),
+}
+
+_RESULTS: dict[type[fx.Effect[Any]], Callable[[Any, Any], Any]] = {
+    fx.Now: lambda e, now: int(now),
+    fx.NewId: lambda e, now: new_id(e.kind.value, now),
+}
+
+
+def perform(effect: fx.Effect[Any], ports: Ports) -> Any:
+    """Carry out one effect on sync ports."""
+    kind = type(effect)
+    result = _CALLS[kind](effect, ports)
+    return _RESULTS[kind](effect, result) if kind in _RESULTS else result
+
+
+async def perform_async(effect: fx.Effect[Any], ports: Ports) -> Any:
+    """Carry out one effect on async ports; a clock may be of either colour."""
+    kind = type(effect)
+    result = _CALLS[kind](effect, ports)
+    if isawaitable(result):
+        result = await result
+    return _RESULTS[kind](effect, result) if kind in _RESULTS else result
+
+
+def run(flow: fx.Flow[R], ports: Ports) -> R:
+    """Run a flow to its end on sync ports. Raises what the flow raises."""
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                result = perform(effect, ports)
+            except Exception as error:
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(result)
+    except StopIteration as stop:
+        answer: R = stop.value
+        return answer
+    finally:
+        flow.close()
+
+
+async def run_async(flow: fx.Flow[R], ports: Ports) -> R:
+    """Run a flow to its end on async ports. A cancelled task closes the flow where it stands."""
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                result = await perform_async(effect, ports)
+            except Exception as error:
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(result)
+    except StopIteration as stop:
+        answer: R = stop.value
+        return answer
+    finally:
+        flow.close()

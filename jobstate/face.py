@@ -1,0 +1,255 @@
+"""What `Jobs` and `AsyncJobs` have in common: the checks of what comes in, and the flow for each operation. No colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from inspect import iscoroutinefunction
+from typing import Any, Literal, Self, TypedDict, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from jobstate.drivers import Ports
+from jobstate.effects import Flow
+from jobstate.endpoint import Endpoint
+from jobstate.errors import InvalidInputError
+from jobstate.flows import attempts, commands, many, reading
+from jobstate.flows.many import BulkOutcome
+from jobstate.flows.settle import Dispatching, Scope
+from jobstate.lifecycle import Draft, Facts
+from jobstate.model import (
+    Delivery,
+    Event,
+    Job,
+    JobFilter,
+    JobPage,
+    JobStatus,
+    Name,
+)
+from jobstate.payload import check_artifacts, invalid_input, json_object
+from jobstate.policy import Policy
+
+AnyJob = Job[Any, Any]
+R = TypeVar("R")
+
+Order = Literal["asc", "desc"]
+Time = int | datetime
+"""Whole Unix seconds, or an aware datetime."""
+
+
+class Filter(TypedDict, total=False):
+    """Which jobs: all conditions given must hold.
+
+    `created_from` is inclusive and `created_to` exclusive; `metadata` pairs must match exactly.
+    """
+
+    status: str | Iterable[str] | None
+    endpoint: str | None
+    ids: Iterable[str] | None
+    created_from: Time | None
+    created_to: Time | None
+    metadata: Mapping[str, str] | None
+
+
+class Creation(TypedDict, total=False):
+    """What `create` takes besides endpoint and request.
+
+    `organization_id` is needed on the unscoped face; `idempotency_key` belongs to its organization; `artifacts` are bytes by
+    name, kept beside the request; `ttl` and `max_attempts` override the policy; `available_at` is the earliest start; with
+    `validating` the job waits for `accept` or `reject`; `trace_context` is carried along; `actor` goes to the history.
+    """
+
+    organization_id: str | None
+    metadata: Mapping[str, str] | None
+    idempotency_key: str | None
+    artifacts: Mapping[str, bytes] | None
+    ttl: timedelta | None
+    max_attempts: int | None
+    available_at: Time | None
+    validating: bool
+    trace_context: Mapping[str, str] | None
+    actor: str | None
+
+
+_KEY: TypeAdapter[str] = TypeAdapter(Name)
+
+
+class Face:
+    """What `Jobs` and `AsyncJobs` have in common: the ports, the scope, and the flow for each operation."""
+
+    def __init__(self, ports: Ports, scope: Scope, endpoints: Mapping[str, Endpoint[Any, Any]]) -> None:
+        self._ports = ports
+        self._scope = scope
+        self._endpoints = endpoints
+
+    @property
+    def policy(self) -> Policy:
+        """The policy of these jobs."""
+        return self._scope.policy
+
+    @property
+    def organization_id(self) -> str | None:
+        """The organization that this face is scoped to; None for the trusted, unscoped one."""
+        return self._scope.organization_id
+
+    def for_organization(self, organization_id: str) -> Self:
+        """The same face for one organization: another's job is JobNotFoundError, and sweeps are refused."""
+        own = self._scope.organization_id
+        if own not in (None, organization_id):
+            raise InvalidInputError("organization_id", f"this face belongs to {own!r}: start from the unscoped one")
+        try:
+            organization_id = _KEY.validate_python(organization_id)
+        except ValidationError as error:
+            raise invalid_input(error, "organization_id") from None
+        scope = Scope(self._scope.policy, organization_id, self._scope.dispatching, self._scope.has_artifacts)
+        face = object.__new__(type(self))
+        Face.__init__(face, self._ports, scope, self._endpoints)
+        return face
+
+    def _endpoint(self, endpoint: str | Endpoint[Any, Any]) -> Endpoint[Any, Any] | None:
+        if isinstance(endpoint, Endpoint):
+            return endpoint
+        if self._endpoints and endpoint not in self._endpoints:
+            raise InvalidInputError("endpoint", f"{endpoint!r} is unknown; known are {', '.join(self._endpoints)}")
+        return self._endpoints.get(endpoint)
+
+    def _create(self, endpoint: str | Endpoint[Any, Any], request: object, options: Creation) -> Flow[Any]:
+        typed = self._endpoint(endpoint)
+        organization_id = options.get("organization_id")
+        if self._scope.organization_id is not None:
+            if organization_id not in (None, self._scope.organization_id):
+                raise InvalidInputError("organization_id", f"this face creates jobs of {self._scope.organization_id!r} only")
+            organization_id = self._scope.organization_id
+        _known(options, Creation)
+        artifacts = check_artifacts("artifacts", options.get("artifacts"))
+        if artifacts and not self._scope.has_artifacts:
+            raise InvalidInputError("artifacts", "there is no artifact store: pass artifacts=... to the constructor")
+        draft = Draft(
+            organization_id=organization_id,
+            endpoint=typed.name if typed else cast("str", endpoint),
+            request=typed.encode_request(request) if typed else json_object("request", request),
+            metadata=options.get("metadata"),
+            idempotency_key=options.get("idempotency_key"),
+            trace_context=options.get("trace_context"),
+            artifacts=artifacts,
+            ttl=options.get("ttl"),
+            max_attempts=options.get("max_attempts"),
+            available_at=options.get("available_at"),
+            held=options.get("validating", False),
+        )
+        flow = commands.create(self._scope, draft, options.get("actor"))
+        return self._narrowed(flow, endpoint if isinstance(endpoint, Endpoint) else None)
+
+    def _narrowed(self, flow: Flow[AnyJob], endpoint: Endpoint[Any, Any] | None) -> Flow[AnyJob]:
+        job = yield from flow
+        return job if endpoint is None else endpoint.narrow(job)
+
+    def _change(
+        self,
+        event: Event,
+        job_id: str,
+        facts: Facts,
+        actor: str | None,
+        reason: str | None,
+        include_request: bool = False,
+    ) -> Flow[AnyJob]:
+        return commands.change(self._scope, job_id, event, facts, actor=actor, reason=reason, include_request=include_request)
+
+    def _retry(
+        self, job_id: str, retry_key: str | None, actor: str | None, reason: str | None, include_request: bool
+    ) -> Flow[AnyJob]:
+        try:
+            key = None if retry_key is None else _KEY.validate_python(retry_key)
+        except ValidationError as error:
+            raise invalid_input(error, "retry_key") from None
+        return self._change(Event.RETRY, job_id, {"retry_key": key}, actor, reason, include_request)
+
+    def _retrieve(
+        self, job_id: str, endpoint: Endpoint[Any, Any] | None, include_request: bool, include_response: bool
+    ) -> Flow[Any]:
+        flow = reading.retrieve(self._scope, job_id, include_request=include_request, include_response=include_response)
+        return self._narrowed(flow, endpoint)
+
+    def _filter(self, conditions: Filter) -> JobFilter:
+        _known(conditions, Filter)
+        status, ids = conditions.get("status"), conditions.get("ids")
+        try:
+            return JobFilter(
+                organization_id=self._scope.organization_id,
+                statuses=None if status is None else tuple(JobStatus(one) for one in _one_or_more(status)),
+                ids=None if ids is None else tuple(_one_or_more(ids)),
+                endpoint=conditions.get("endpoint"),
+                created_from=cast("int | None", conditions.get("created_from")),
+                created_to=cast("int | None", conditions.get("created_to")),
+                metadata=None if (metadata := conditions.get("metadata")) is None else dict(metadata),
+            )
+        except ValidationError as error:
+            raise invalid_input(error) from None
+        except ValueError:
+            raise InvalidInputError("status", f"{status!r}: known are {', '.join(JobStatus)}") from None
+
+    def _list(
+        self,
+        conditions: Filter,
+        limit: int,
+        after: str | None,
+        before: str | None,
+        order: Order,
+        include_request: bool,
+        include_response: bool,
+    ) -> Flow[JobPage[Any, Any]]:
+        if order not in ("asc", "desc"):
+            raise InvalidInputError("order", f"'asc' or 'desc' is needed, not {order!r}")
+        return reading.list_jobs(
+            self._filter(conditions),
+            limit=limit,
+            after=after,
+            before=before,
+            newest_first=order == "desc",
+            include_request=include_request,
+            include_response=include_response,
+        )
+
+    def _many(
+        self, event: Event, conditions: Filter, dry_run: bool, actor: str | None, reason: str | None
+    ) -> Flow[list[BulkOutcome]]:
+        return many.change_many(self._scope, event, self._filter(conditions), dry_run=dry_run, actor=actor, reason=reason)
+
+    def _start(self, delivery: Delivery, include_request: bool) -> Flow[attempts.Hold]:
+        return attempts.start(self._scope, delivery, include_request=include_request)
+
+    def _trusted(self) -> Scope:
+        if self._scope.organization_id is not None:
+            raise InvalidInputError("organization_id", "sweeps run for all organizations: call them on the unscoped face")
+        return self._scope
+
+
+def _one_or_more(value: str | Iterable[str]) -> Iterable[str]:
+    return (value,) if isinstance(value, str) else value
+
+
+def _known(options: Mapping[str, object], kind: type) -> None:
+    if unknown := options.keys() - kind.__annotations__.keys():
+        raise TypeError(f"unknown argument {', '.join(sorted(unknown))}; known are {', '.join(kind.__annotations__)}")
+
+
+def make_scope(policy: Policy | None, dispatcher: Any, artifacts: object) -> Scope:
+    """The scope of an unscoped face with these ports."""
+    dispatching = Dispatching.NEVER
+    if dispatcher is not None:
+        dispatching = Dispatching.WITHIN if dispatcher.transactional else Dispatching.AFTER
+    return Scope(policy or Policy(), None, dispatching, artifacts is not None)
+
+
+def check_colour(face: str, other: str, wanted: bool, **ports: object) -> None:
+    """A port of the wrong colour is found before it is used."""
+    methods = {"repository": "load", "dispatcher": "dispatch", "artifacts": "put"}
+    for name, port in ports.items():
+        if port is None:
+            continue
+        method = getattr(port, methods[name], None)
+        if method is None:
+            raise TypeError(f"{name}: {type(port).__name__} has no method {methods[name]!r}: it is no {name}")
+        if iscoroutinefunction(method) is not wanted:
+            kind = "async" if wanted else "sync"
+            raise TypeError(f"{name}: {face} needs a port with {kind} methods, {type(port).__name__} is not: use {other}")

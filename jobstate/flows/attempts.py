@@ -1,0 +1,132 @@
+"""What a worker asks. Every command carries the lease token; the lifecycle fences by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from jobstate.effects import DeleteArtifacts, Flow, GetArtifact, IdKind, Load, NewId, PutArtifact
+from jobstate.errors import ArtifactNotFoundError, GuardRefusedError, InvalidInputError, JobNotFoundError, LeaseLostError
+from jobstate.flows.dispatch import hand_over
+from jobstate.flows.settle import Outcome, Scope, carry_out, command, judge
+from jobstate.lifecycle import Accepted, Already, Facts
+from jobstate.model import Delivery, Event, Job, JobError, JobResponse, JobWarning
+from jobstate.payload import artifact_prefix, describe_artifacts, result_digest
+
+AnyJob = Job[Any, Any]
+
+
+class Hold(NamedTuple):
+    """What a worker holds: the job as it last saw it, its token, and the number of its attempt."""
+
+    job: AnyJob
+    token: str
+    attempt: int
+
+
+def start(scope: Scope, delivery: Delivery, *, include_request: bool = True) -> Flow[Hold]:
+    """Begin the delivery's run under a new lease."""
+    job = yield from Load(delivery.job_id, scope.organization_id, include_request)
+    token = yield from NewId(IdKind.LEASE)
+    asked = yield from command(Event.START, {"token": token, "run": delivery.run})
+    job = (yield from carry_out(scope, job, asked)).job
+    return Hold(job, token, job.attempt_count)
+
+
+def heartbeat(scope: Scope, hold: Hold, progress: float | None = None, warnings: tuple[JobWarning, ...] = ()) -> Flow[AnyJob]:
+    """Stay alive: the lease grows."""
+    facts: Facts = {"token": hold.token, "warnings": warnings}
+    if progress is not None:
+        facts["progress"] = progress
+    return (yield from _ask(scope, hold, Event.HEARTBEAT, facts)).job
+
+
+def complete(
+    scope: Scope,
+    hold: Hold,
+    response: JobResponse[Any],
+    artifacts: Mapping[str, bytes],
+    warnings: tuple[JobWarning, ...] = (),
+) -> Flow[AnyJob]:
+    """Bring the result. Artifacts are put first, under a fresh heartbeat, and shown by the save.
+
+    A fenced attempt's own artifacts are removed again.
+    """
+    prefix = artifact_prefix(hold.job.id, hold.attempt)
+    refs = describe_artifacts(prefix, artifacts)
+    facts: Facts = {
+        "token": hold.token,
+        "response": response,
+        "response_artifacts": refs,
+        "digest": result_digest(response, refs),
+        "warnings": warnings,
+    }
+    if not artifacts:
+        return (yield from _ask(scope, hold, Event.COMPLETE, facts)).job
+    _need_store(scope)
+    hold = hold._replace(job=(yield from heartbeat(scope, hold)))
+    asked = yield from command(Event.COMPLETE, facts)
+    decision = yield from judge(scope, hold.job, asked)
+    if isinstance(decision, Already):
+        return hold.job
+    if not isinstance(decision, Accepted):
+        raise decision.error()
+    try:
+        for name, data in artifacts.items():
+            yield from PutArtifact(prefix + name, data)
+        return (yield from carry_out(scope, hold.job, asked)).job
+    except (LeaseLostError, JobNotFoundError):
+        yield from _remove(prefix)
+        raise
+
+
+def fail(
+    scope: Scope, hold: Hold, error: JobError, *, retryable: bool = False, warnings: tuple[JobWarning, ...] = ()
+) -> Flow[AnyJob]:
+    """End the attempt without a result; a retryable failure goes back to the queue while attempts are left."""
+    if retryable:
+        try:
+            outcome = yield from _ask(scope, hold, Event.RELEASE, {"token": hold.token, "failure_code": error.code})
+            return (yield from hand_over(scope, outcome.job, tell=False))
+        except GuardRefusedError as refusal:
+            if refusal.code != "no_attempts_left":
+                raise
+    facts: Facts = {"token": hold.token, "error": error, "digest": result_digest(error), "warnings": warnings}
+    return (yield from _ask(scope, hold, Event.FAIL, facts)).job
+
+
+def give_back(scope: Scope, hold: Hold) -> Flow[AnyJob]:
+    """Stop in good order: queued again at once, at no cost."""
+    outcome = yield from _ask(scope, hold, Event.GIVE_BACK, {"token": hold.token})
+    return (yield from hand_over(scope, outcome.job, tell=False))
+
+
+def get_artifact(scope: Scope, hold: Hold, name: str) -> Flow[bytes]:
+    """A part of the request. If it is gone, the lease is asked before anyone is blamed."""
+    _need_store(scope)
+    for artifact in hold.job.request_artifacts or ():
+        if artifact.name == name:
+            try:
+                return (yield from GetArtifact(artifact.key))
+            except ArtifactNotFoundError:
+                yield from heartbeat(scope, hold)
+                raise
+    known = ", ".join(artifact.name for artifact in hold.job.request_artifacts or ()) or "none"
+    raise InvalidInputError("name", f"the request has no artifact {name!r}; it has {known}")
+
+
+def _ask(scope: Scope, hold: Hold, event: Event, facts: Facts) -> Flow[Outcome]:
+    asked = yield from command(event, facts)
+    return (yield from carry_out(scope, hold.job, asked))
+
+
+def _remove(prefix: str) -> Flow[None]:
+    try:
+        yield from DeleteArtifacts(prefix)
+    except Exception:  # clean-up removes all that stands under the job's prefix
+        return
+
+
+def _need_store(scope: Scope) -> None:
+    if not scope.has_artifacts:
+        raise InvalidInputError("artifacts", "there is no artifact store: pass artifacts=... to Jobs")

@@ -1,0 +1,75 @@
+"""From the queue to the dispatcher. The row is the outbox: whatever fails here, the relay finds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobstate.effects import Dispatch, Flow, Load, Now, SaveAndDispatch
+from jobstate.flows.settle import Command, Dispatching, Scope, carry_out, command, judge, task_name
+from jobstate.lifecycle import Accepted, apply
+from jobstate.model import Event, Job, JobWarning, evolve
+
+AnyJob = Job[Any, Any]
+
+DISPATCH_DELAYED = "dispatch_delayed"
+"""The code of the warning that a caller gets."""
+
+_DELAYED = JobWarning(
+    code=DISPATCH_DELAYED,
+    message="The job is stored and queued; its dispatch is delayed and made by a later sweep. Do not send it again.",
+)
+
+
+def hand_over(scope: Scope, job: AnyJob, *, tell: bool) -> Flow[AnyJob]:
+    """Give a pending job that is due to the dispatcher, and note on the row how it went. Never an error.
+
+    With `tell`, a caller waits for the answer: a dispatcher's failure is noted on the row, and the job that is returned carries
+    a warning if, and only if, that was saved.
+    """
+    if scope.dispatching is Dispatching.NEVER or not job.dispatch_pending:
+        return job
+    now = yield from Now()
+    if not job.is_available(now):
+        return job
+    try:
+        sent = yield from deliver(scope, job)
+    except Exception:
+        return (yield from _note_delay(scope, job)) if tell else job
+    if isinstance(sent, Accepted):
+        return apply(job, sent)
+    try:
+        return (yield from carry_out(scope, job, sent)).job
+    except Exception:
+        return (yield from _as_read(scope, job))
+
+
+def deliver(scope: Scope, job: AnyJob) -> Flow[Command | Accepted]:
+    """Give the delivery to the dispatcher: the command that marks the row, or the mark that was saved with it.
+
+    Raises what the dispatcher raises.
+    """
+    name = task_name(job)
+    if scope.dispatching is Dispatching.WITHIN:
+        decision = yield from judge(scope, job, (yield from command(Event.DISPATCHED, {"run": job.run, "task_name": name})))
+        if not isinstance(decision, Accepted):
+            raise RuntimeError(f"a queued job takes its own mark: {decision}")
+        yield from SaveAndDispatch(decision, job.delivery, name)
+        return decision
+    name = yield from Dispatch(job.delivery, name)
+    return (yield from command(Event.DISPATCHED, {"run": job.run, "task_name": name}))
+
+
+def _note_delay(scope: Scope, job: AnyJob) -> Flow[AnyJob]:
+    asked = yield from command(Event.DELAYED, {"run": job.run})
+    try:
+        noted = (yield from carry_out(scope, job, asked)).job
+    except Exception:
+        return (yield from _as_read(scope, job))
+    return evolve(noted, {"warnings": (*(noted.warnings or ()), _DELAYED)})
+
+
+def _as_read(scope: Scope, job: AnyJob) -> Flow[AnyJob]:
+    try:
+        return (yield from Load(job.id, scope.organization_id, include_request=job.request is not None))
+    except Exception:
+        return job

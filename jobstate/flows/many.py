@@ -1,0 +1,94 @@
+"""Commands on many jobs: the single command n times, each decided and compared on its own, with one outcome for each."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from jobstate.effects import Flow, List, SaveMany
+from jobstate.errors import InvalidInputError, JobstateError, OutcomeUnknownError
+from jobstate.flows.commands import take_back
+from jobstate.flows.dispatch import hand_over
+from jobstate.flows.settle import Command, Scope, carry_out, command, judge
+from jobstate.lifecycle import Accepted, Already, apply
+from jobstate.model import Event, Job, JobFilter
+
+AnyJob = Job[Any, Any]
+
+PAGE = 200
+"""Jobs that are decided and saved together."""
+
+
+class Fate(StrEnum):
+    """What became of one job in a bulk command."""
+
+    MOVED = "moved"
+    ALREADY = "already"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+class BulkOutcome(NamedTuple):
+    """One job's outcome: the job as it is now (in a dry run: as it would be), or the error that the single command raises."""
+
+    job_id: str
+    fate: Fate
+    job: AnyJob | None
+    error: JobstateError | None
+
+
+def change_many(
+    scope: Scope, event: Event, where: JobFilter, *, dry_run: bool, actor: str | None, reason: str | None
+) -> Flow[list[BulkOutcome]]:
+    """Retry or cancel all that a filter finds, newest first, so that jobs which appear meanwhile are not met."""
+    if where.is_empty:
+        raise InvalidInputError(
+            "filter", f"{event} of all jobs is not done: give a status, ids, an endpoint, a time or metadata"
+        )
+    outcomes: list[BulkOutcome] = []
+    after: str | None = None
+    while True:
+        page = yield from List(where, PAGE, after)
+        outcomes += yield from _change_page(scope, event, page, dry_run, actor, reason)
+        if len(page) < PAGE:
+            return outcomes
+        after = page[-1].id
+
+
+def _change_page(
+    scope: Scope, event: Event, page: list[AnyJob], dry_run: bool, actor: str | None, reason: str | None
+) -> Flow[list[BulkOutcome]]:
+    asked = yield from command(event, {}, actor, reason)
+    fates: dict[str, BulkOutcome] = {}
+    moving: dict[str, tuple[AnyJob, Accepted]] = {}
+    for job in page:
+        decision = yield from judge(scope, job, asked)
+        if isinstance(decision, Accepted):
+            moving[job.id] = (job, decision)
+            fates[job.id] = BulkOutcome(job.id, Fate.MOVED, apply(job, decision), None)
+        elif isinstance(decision, Already):
+            fates[job.id] = BulkOutcome(job.id, Fate.ALREADY, job, None)
+        else:
+            fates[job.id] = BulkOutcome(job.id, Fate.REFUSED, None, decision.error())
+    if moving and not dry_run:
+        failures = yield from SaveMany([decision for _, decision in moving.values()])
+        for (job, decision), failure in zip(moving.values(), failures, strict=True):
+            fates[job.id] = yield from _settle_one(scope, job, decision, asked, failure)
+    return list(fates.values())
+
+
+def _settle_one(
+    scope: Scope, job: AnyJob, decision: Accepted, asked: Command, failure: JobstateError | None
+) -> Flow[BulkOutcome]:
+    try:
+        if failure is None:
+            job, moved = apply(job, decision), True
+        else:
+            job, moved = yield from carry_out(scope, job, asked, failed=failure)
+    except JobstateError as error:
+        fate = Fate.UNKNOWN if isinstance(error, OutcomeUnknownError) else Fate.REFUSED
+        return BulkOutcome(job.id, fate, None, error)
+    if asked.event is Event.CANCEL:
+        yield from take_back(scope, job)
+    job = yield from hand_over(scope, job, tell=True)
+    return BulkOutcome(job.id, Fate.MOVED if moved else Fate.ALREADY, job, None)

@@ -1,0 +1,61 @@
+"""What changes nothing: retrieve, list, count, history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobstate.effects import Count, Flow, History, List, Load
+from jobstate.errors import InvalidInputError
+from jobstate.flows.settle import Scope
+from jobstate.model import HistoryRecord, Job, JobFilter, JobPage, JobStatus, evolve
+
+AnyJob = Job[Any, Any]
+
+PAGE_LIMIT = 1000
+"""The most jobs on one page."""
+
+
+def retrieve(scope: Scope, job_id: str, *, include_request: bool, include_response: bool) -> Flow[AnyJob]:
+    """One job."""
+    job = yield from Load(job_id, scope.organization_id, include_request, include_response)
+    return as_shown(job)
+
+
+def list_jobs(
+    where: JobFilter,
+    *,
+    limit: int,
+    after: str | None,
+    before: str | None,
+    newest_first: bool,
+    include_request: bool,
+    include_response: bool,
+) -> Flow[JobPage[Any, Any]]:
+    """A page of jobs, and whether there are more in its direction."""
+    if not 1 <= limit <= PAGE_LIMIT:
+        raise InvalidInputError("limit", f"1 to {PAGE_LIMIT} jobs are possible on a page, not {limit}")
+    if after is not None and before is not None:
+        raise InvalidInputError("before", "a page lies after one job, or before one: give only one of the two")
+    found = yield from List(where, limit + 1, after, before, newest_first, include_request, include_response)
+    extra = len(found) > limit
+    if extra:
+        found = found[1:] if before is not None else found[:limit]
+    return JobPage([as_shown(job) for job in found], extra)
+
+
+def count(where: JobFilter) -> Flow[int]:
+    """How many."""
+    return (yield from Count(where))
+
+
+def history(scope: Scope, job_id: str, after_version: int) -> Flow[list[HistoryRecord]]:
+    """A job's records; JobNotFoundError as for the job."""
+    yield from Load(job_id, scope.organization_id)
+    return list((yield from History(job_id, after_version)))
+
+
+def as_shown(job: AnyJob) -> AnyJob:
+    """The job as its readers see it: a response is shown only while it is completed."""
+    if job.status is JobStatus.COMPLETED or (job.response is None and job.response_artifacts is None):
+        return job
+    return evolve(job, {"response": None, "response_artifacts": None})

@@ -1,0 +1,179 @@
+"""One event of one job, saved for certain: decide, compare-and-set, and find out what became of it.
+
+A save can be done and its answer lost. The id of the operation is minted once, is stored in the row and in the history by the
+save, and is looked for at every reload. `doubt` is the version at which a save may have landed, or may yet land:
+
+    the row is at                     its operation   then
+    any version                       ours            it was done
+    the doubtful version              another's       not done yet: decide again, keep the doubt
+    one later                         another's       never done, that place is taken: decide again
+    still later                       another's       ask the decision, and the history; else nobody can say
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple
+
+from jobstate.effects import Flow, History, IdKind, Load, NewId, Now, Save, SaveAndDispatch
+from jobstate.errors import OutcomeUnknownError, StaleJobError
+from jobstate.lifecycle import Accepted, Already, Decision, Facts, Refused, apply, decide, mark_dispatched
+from jobstate.model import Event, Job, JobStatus
+from jobstate.policy import Policy
+
+AnyJob = Job[Any, Any]
+
+TRIES = 10
+"""How often a command decides again on fresh data before it gives up."""
+
+
+class Dispatching(Enum):
+    """How deliveries reach workers."""
+
+    NEVER = "never"
+    """No dispatcher: jobs stay pending, and workers take them from the repository."""
+    AFTER = "after"
+    """The dispatcher is called after the save."""
+    WITHIN = "within"
+    """The dispatcher writes in the save's own transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What every operation of one face has in common."""
+
+    policy: Policy
+    organization_id: str | None = None
+    dispatching: Dispatching = Dispatching.NEVER
+    has_artifacts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One event under one operation id."""
+
+    event: Event
+    operation: str
+    facts: Facts = field(default_factory=lambda: Facts())
+    actor: str | None = None
+    reason: str | None = None
+
+
+class Outcome(NamedTuple):
+    """The job as it is, and whether this command moved it (or an earlier one with the same meaning had)."""
+
+    job: AnyJob
+    moved: bool
+
+
+def command(event: Event, facts: Facts | None = None, actor: str | None = None, reason: str | None = None) -> Flow[Command]:
+    """A command with an id of its own."""
+    operation = yield from NewId(IdKind.OPERATION)
+    return Command(event, operation, facts or {}, actor, reason)
+
+
+def judge(scope: Scope, job: AnyJob, asked: Command) -> Flow[Decision]:
+    """The lifecycle's answer on this version of the job, now."""
+    now = yield from Now()
+    facts = asked.facts
+    key = facts.get("retry_key")
+    if key is not None and job.retried_at is not None and job.retry_key != key:  # the row holds the last key only
+        records = yield from History(job.id)
+        keys = [record.changes.get("retry_key") for record in records if record.event is Event.RETRY]
+        facts = Facts(**facts)
+        facts["past_retry_keys"] = frozenset(key for key in keys if isinstance(key, str))
+    return decide(
+        job,
+        asked.event,
+        now,
+        policy=scope.policy,
+        operation=asked.operation,
+        actor=asked.actor,
+        reason=asked.reason,
+        **facts,
+    )
+
+
+def carry_out(scope: Scope, job: AnyJob, asked: Command, failed: Exception | None = None) -> Flow[Outcome]:
+    """Move the job, or say truthfully why not. `failed` is the error of a first save that was made elsewhere.
+
+    Raises the refusal's TransitionError; StaleJobError when others were quicker TRIES times; OutcomeUnknownError when
+    nobody can say, and in that case nothing else.
+    """
+    doubt = job.version if isinstance(failed, OutcomeUnknownError) else None
+    try:
+        for _ in range(TRIES):
+            if failed is None:
+                decision = yield from judge(scope, job, asked)
+                if isinstance(decision, Already):
+                    return Outcome(job, moved=False)
+                if isinstance(decision, Refused):
+                    raise decision.error()
+                try:
+                    saved = yield from save(scope, job, decision)
+                    return Outcome(apply(job, saved), moved=True)
+                except StaleJobError:
+                    pass
+                except OutcomeUnknownError:
+                    doubt = job.version
+            failed = None
+            job = yield from reload(scope, job)
+            if job.operation == asked.operation:
+                return Outcome(job, moved=True)
+            if doubt is not None and job.version > doubt + 1:
+                return (yield from look_back(scope, job, asked, doubt))
+            if doubt is not None and job.version == doubt + 1:
+                doubt = None
+        raise StaleJobError(job.id, job.version)
+    except Exception as error:
+        if doubt is None or isinstance(error, OutcomeUnknownError):
+            raise
+        raise OutcomeUnknownError(job.id, f"the answer of a save was lost, then: {error}") from error
+
+
+def reload(scope: Scope, job: AnyJob) -> Flow[AnyJob]:
+    """The job as it is now, with its request if it was there."""
+    return (yield from Load(job.id, scope.organization_id, include_request=job.request is not None))
+
+
+def look_back(scope: Scope, job: AnyJob, asked: Command, doubt: int) -> Flow[Outcome]:
+    """After a lost answer and more than one further write: what the decision says, or the history.
+
+    A start that is found in the history only is over: it hands out no attempt.
+    """
+    decision = yield from judge(scope, job, asked)
+    if isinstance(decision, Already):
+        return Outcome(job, moved=False)
+    if asked.event is not Event.START:
+        records = yield from History(job.id, after_version=doubt)
+        if any(record.operation == asked.operation for record in records):
+            return Outcome(job, moved=True)
+    raise OutcomeUnknownError(job.id, f"the answer of a save at version {doubt} was lost, the job is at {job.version} now")
+
+
+def save(scope: Scope, job: AnyJob, decision: Accepted) -> Flow[Accepted]:
+    """Save a transition; one that queues a due job takes a transactional dispatcher along. What was saved is returned."""
+    if (
+        scope.dispatching is Dispatching.WITHIN
+        and decision.target is JobStatus.QUEUED
+        and decision.source is not decision.target
+    ):
+        queued = apply(job, decision)
+        if queued.is_available(decision.at):
+            marked = mark_dispatched(decision, task_name(queued))
+            try:
+                yield from SaveAndDispatch(marked, queued.delivery, task_name(queued))
+            except (StaleJobError, OutcomeUnknownError):
+                raise
+            except Exception:  # the dispatcher's: rolled back, so the job is queued without it, pending
+                yield from Save(decision)
+                return decision
+            return marked
+    yield from Save(decision)
+    return decision
+
+
+def task_name(job: AnyJob) -> str:
+    """The name of the job's next task: another one for each run and each dispatch, made of URL-safe characters."""
+    return f"{job.id}-{job.run}-{job.dispatch_count + 1}"

@@ -1,0 +1,297 @@
+"""Dispatchers in the own process: `ThreadDispatcher`, `AsyncioDispatcher`. Bounded, and they stop in good order.
+
+The embedded default, for one machine. What waits here is gone with the process: the row stays, and the relay dispatches it
+again after `Policy.redispatch_after`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from heapq import heapify, heappop, heappush
+from threading import Condition, Thread
+from typing import Any, NamedTuple
+
+from jobstate.drivers import SystemClock
+from jobstate.errors import DispatchError
+from jobstate.model import Delivery
+from jobstate.ports import Clock
+from jobstate.service import AsyncJobs, Jobs
+from jobstate.worker import AsyncContext, AsyncHandler, Context, Handler, RunFate, RunResult, async_run_job, give_back, run_job
+
+_AGAIN = 1
+"""Seconds until a delivery whose start met an error is tried again."""
+
+
+class _Item(NamedTuple):
+    not_before: float
+    order: int
+    task_name: str
+    delivery: Delivery
+
+
+class _Waiting:
+    """Deliveries that wait, by time and order; at most `limit` of them are taken from outside. Not thread-safe."""
+
+    def __init__(self, limit: int, clock: Clock) -> None:
+        if limit < 1:
+            raise ValueError(f"limit: at least 1 delivery must be able to wait, not {limit}")
+        self._limit = limit
+        self._clock = clock
+        self._items: list[_Item] = []
+        self._count = 0
+        self.closed = False
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def add(self, task_name: str, delivery: Delivery) -> None:
+        if self.closed:
+            raise DispatchError("the dispatcher was stopped: it takes nothing any more")
+        if len(self._items) >= self._limit:
+            raise DispatchError(f"{len(self._items)} deliveries wait, the limit is {self._limit}: the relay will try again")
+        if all(item.task_name != task_name for item in self._items):
+            self._push(0, task_name, delivery)
+
+    def put_back(self, item: _Item, result: RunResult) -> None:
+        not_before = self._clock.now() + _AGAIN if result.not_before is None else result.not_before
+        self._push(not_before, item.task_name, item.delivery)
+
+    def _push(self, not_before: float, task_name: str, delivery: Delivery) -> None:
+        self._count += 1
+        heappush(self._items, _Item(not_before, self._count, task_name, delivery))
+
+    def remove(self, task_name: str) -> None:
+        self._items = [item for item in self._items if item.task_name != task_name]
+        heapify(self._items)
+
+    def take(self) -> _Item | None:
+        """The first that is due."""
+        return heappop(self._items) if self._items and self._items[0].not_before <= self._clock.now() else None
+
+    def pause(self) -> float | None:
+        """Seconds until the first is due; None when nothing waits."""
+        return max(self._items[0].not_before - self._clock.now(), 0) if self._items else None
+
+
+class ThreadDispatcher:
+    """A `Dispatcher` that runs a handler on a bounded pool of threads.
+
+    `workers` jobs run at once, `limit` deliveries wait; a further one is refused, and its job stays pending for the relay.
+    Build it, build `Jobs` with it, then `start` it, or use `running` as a context manager.
+    """
+
+    transactional = False
+
+    def __init__(self, *, workers: int = 4, limit: int = 1000, clock: Clock | None = None) -> None:
+        if workers < 1:
+            raise ValueError(f"workers: at least 1 thread is needed, not {workers}")
+        self._workers = workers
+        self._waiting = _Waiting(limit, clock or SystemClock())
+        self._changed = Condition()
+        self._running: dict[int, Context] = {}
+        self._threads: list[Thread] = []
+        self._busy = 0
+
+    def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
+        """As `Dispatcher.dispatch`. Raises DispatchError when it is full or stopped."""
+        with self._changed:
+            self._waiting.add(task_name, delivery)
+            self._changed.notify()
+        return task_name
+
+    def revoke(self, task_name: str) -> None:
+        """As `Dispatcher.revoke`: what has not begun is dropped."""
+        with self._changed:
+            self._waiting.remove(task_name)
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Look at the clock again: for a clock that was set by hand."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def start(self, jobs: Jobs, handler: Handler, *, retry_exceptions: bool = True) -> None:
+        """Begin to run deliveries. Once."""
+        if self._threads:
+            raise RuntimeError("the dispatcher was started before: make another one")
+        for number in range(self._workers):
+            arguments = (number, jobs, handler, retry_exceptions)
+            self._threads.append(Thread(target=self._work, args=arguments, name=f"jobstate-{number}", daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    @contextmanager
+    def running(self, jobs: Jobs, handler: Handler, *, grace: float = 10.0) -> Generator[None]:
+        """Started inside, stopped behind."""
+        self.start(jobs, handler)
+        try:
+            yield
+        finally:
+            self.stop(grace=grace)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until nothing waits and nothing runs; False when `timeout` seconds were not enough."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._busy and not len(self._waiting), timeout)
+
+    def stop(self, *, grace: float = 10.0) -> None:
+        """Take nothing any more, let what runs finish for `grace` seconds, and give the rest back."""
+        with self._changed:
+            self._waiting.closed = True
+            for context in self._running.values():
+                context.stop()
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._running, grace)
+            left = list(self._running.values())
+        for context in left:
+            give_back(context.attempt)
+        if not left:
+            for thread in self._threads:
+                thread.join()
+
+    def _work(self, number: int, jobs: Jobs, handler: Handler, retry_exceptions: bool) -> None:
+        while (item := self._next()) is not None:
+            result = RunResult(RunFate.RETURNED)
+            try:
+                result = run_job(
+                    jobs,
+                    item.delivery,
+                    handler,
+                    retry_exceptions=retry_exceptions,
+                    on_start=lambda context: self._note(number, context),
+                )
+            finally:
+                self._done(number, item, result)
+
+    def _next(self) -> _Item | None:
+        with self._changed:
+            while not self._waiting.closed:
+                if (item := self._waiting.take()) is not None:
+                    self._busy += 1
+                    return item
+                self._changed.wait(self._waiting.pause())
+            return None
+
+    def _note(self, number: int, context: Context) -> None:
+        with self._changed:
+            self._running[number] = context
+            if self._waiting.closed:
+                context.stop()
+
+    def _done(self, number: int, item: _Item, result: RunResult) -> None:
+        with self._changed:
+            self._running.pop(number, None)
+            self._busy -= 1
+            if result.fate is RunFate.RETURNED:
+                self._waiting.put_back(item, result)
+            self._changed.notify_all()
+
+
+class AsyncioDispatcher:
+    """An `AsyncDispatcher` that runs a handler in tasks of the running event loop; else as `ThreadDispatcher`."""
+
+    transactional = False
+
+    def __init__(self, *, workers: int = 100, limit: int = 10_000, clock: Clock | None = None) -> None:
+        if workers < 1:
+            raise ValueError(f"workers: at least 1 task is needed, not {workers}")
+        self._workers = workers
+        self._waiting = _Waiting(limit, clock or SystemClock())
+        self._changed = asyncio.Condition()
+        self._running: dict[int, AsyncContext] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._busy = 0
+
+    async def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
+        """As `Dispatcher.dispatch`. Raises DispatchError when it is full or stopped."""
+        async with self._changed:
+            self._waiting.add(task_name, delivery)
+            self._changed.notify()
+        return task_name
+
+    async def revoke(self, task_name: str) -> None:
+        """As `Dispatcher.revoke`: what has not begun is dropped."""
+        async with self._changed:
+            self._waiting.remove(task_name)
+            self._changed.notify_all()
+
+    async def wake(self) -> None:
+        """Look at the clock again: for a clock that was set by hand."""
+        async with self._changed:
+            self._changed.notify_all()
+
+    def start(self, jobs: AsyncJobs, handler: AsyncHandler, *, retry_exceptions: bool = True) -> None:
+        """Begin to run deliveries, in the running loop. Once."""
+        if self._tasks:
+            raise RuntimeError("the dispatcher was started before: make another one")
+        for number in range(self._workers):
+            work = self._work(number, jobs, handler, retry_exceptions)
+            self._tasks.append(asyncio.create_task(work, name=f"jobstate-{number}"))
+
+    @asynccontextmanager
+    async def running(self, jobs: AsyncJobs, handler: AsyncHandler, *, grace: float = 10.0) -> AsyncGenerator[None]:
+        """Started inside, stopped behind."""
+        self.start(jobs, handler)
+        try:
+            yield
+        finally:
+            await self.stop(grace=grace)
+
+    async def join(self) -> None:
+        """Wait until nothing waits and nothing runs."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._busy and not len(self._waiting))
+
+    async def stop(self, *, grace: float = 10.0) -> None:
+        """Take nothing any more, let what runs finish for `grace` seconds, and give the rest back."""
+        async with self._changed:
+            self._waiting.closed = True
+            for context in self._running.values():
+                context.stop()
+            self._changed.notify_all()
+        if self._tasks:
+            _, left = await asyncio.wait(self._tasks, timeout=grace)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _work(self, number: int, jobs: AsyncJobs, handler: AsyncHandler, retry_exceptions: bool) -> None:
+        while (item := await self._next()) is not None:
+            result = RunResult(RunFate.RETURNED)
+            try:
+                result = await async_run_job(
+                    jobs,
+                    item.delivery,
+                    handler,
+                    retry_exceptions=retry_exceptions,
+                    on_start=lambda context: self._note(number, context),
+                )
+            finally:
+                self._running.pop(number, None)
+                self._busy -= 1
+            async with self._changed:
+                if result.fate is RunFate.RETURNED:
+                    self._waiting.put_back(item, result)
+                self._changed.notify_all()
+
+    async def _next(self) -> _Item | None:
+        async with self._changed:
+            while not self._waiting.closed:
+                if (item := self._waiting.take()) is not None:
+                    self._busy += 1
+                    return item
+                await self._wait(self._waiting.pause())
+            return None
+
+    async def _wait(self, pause: float | None) -> None:
+        try:
+            await asyncio.wait_for(self._changed.wait(), pause)
+        except TimeoutError:
+            return
+
+    def _note(self, number: int, context: AsyncContext) -> None:
+        self._running[number] = context
+        if self._waiting.closed:
+            context.stop()

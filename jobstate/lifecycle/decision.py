@@ -1,0 +1,374 @@
+"""Decide, apply, explain: one evaluation of the table behind all of them.
+
+`at`, the time of a decision, is the clock's, but never before the row's last write (`updated_at`): on one row time does not
+run backwards. What is decided is bound to `job.version`; whoever saves it compares that version on the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypedDict, Unpack
+
+from jobstate.errors import GuardRefusedError, IllegalTransitionError, LeaseLostError, StaleJobError, TransitionError
+from jobstate.lifecycle.machine import AnyJob, Guard, Reason, Row
+from jobstate.lifecycle.machine import Facts as _Facts
+from jobstate.lifecycle.table import TABLE, UNRECORDED
+from jobstate.model import (
+    PAYLOADS,
+    Artifact,
+    Event,
+    HistoryRecord,
+    Job,
+    JobError,
+    JobResponse,
+    JobStatus,
+    JobWarning,
+    evolve,
+    plain,
+)
+from jobstate.policy import Policy, seconds
+
+
+class Facts(TypedDict, total=False):
+    """What an event brings with it from outside. `NEEDS` says which event needs which."""
+
+    token: str
+    """The lease token: new for start, one's own for every other command of a worker."""
+    run: int
+    """The run that a delivery, or a dispatch mark, speaks of."""
+    task_name: str
+    """The dispatcher's name for the task."""
+    response: JobResponse[Any]
+    response_artifacts: tuple[Artifact, ...] | None
+    error: JobError
+    digest: str
+    """The digest of a result: the same result again has the same one."""
+    failure_code: str
+    """Why a job is released for another attempt."""
+    progress: float
+    """0 to 1."""
+    warnings: tuple[JobWarning, ...]
+    """Warnings to add to those that the job has."""
+    retry_key: str | None
+    past_retry_keys: frozenset[str]
+    """The keys of earlier accepted retries, from the history."""
+
+
+_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "token": (str,),
+    "run": (int,),
+    "task_name": (str,),
+    "response": (JobResponse,),
+    "response_artifacts": (tuple, type(None)),
+    "error": (JobError,),
+    "digest": (str,),
+    "failure_code": (str,),
+    "progress": (float, int),
+    "warnings": (tuple,),
+    "retry_key": (str, type(None)),
+    "past_retry_keys": (frozenset,),
+}
+
+NEEDS: Final[dict[Event, tuple[str, ...]]] = {
+    Event.REJECT: ("error",),
+    Event.DISPATCHED: ("run", "task_name"),
+    Event.DELAYED: ("run",),
+    Event.START: ("token", "run"),
+    Event.HEARTBEAT: ("token",),
+    Event.COMPLETE: ("token", "response", "digest"),
+    Event.FAIL: ("token", "error", "digest"),
+    Event.RELEASE: ("token", "failure_code"),
+    Event.GIVE_BACK: ("token",),
+}
+"""The facts that an event cannot be decided without."""
+
+_WORKER: Final = frozenset({Event.HEARTBEAT, Event.COMPLETE, Event.FAIL, Event.RELEASE, Event.GIVE_BACK})
+
+
+# Answers
+
+
+class Accepted(NamedTuple):
+    """A transition: the event is accepted. `changes` holds every field that is to be written, and nothing else.
+
+    `version` is the version it was decided on, which a save compares; the row's version afterwards is one more.
+    """
+
+    job_id: str
+    event: Event
+    source: JobStatus
+    target: JobStatus
+    version: int
+    at: int
+    attempt: int
+    operation: str
+    actor: str | None
+    reason: str | None
+    changes: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.event} of {self.job_id} ({self.source}) is accepted: it becomes {self.target}"
+
+    @property
+    def record(self) -> HistoryRecord | None:
+        """The history record that is written with the save; None for an event that leaves none."""
+        if self.event in UNRECORDED:
+            return None
+        return HistoryRecord.model_construct(
+            job_id=self.job_id,
+            version=self.version + 1,
+            event=self.event,
+            source=self.source,
+            target=self.target,
+            at=self.at,
+            attempt=self.attempt,
+            operation=self.operation,
+            actor=self.actor,
+            reason=self.reason,
+            changes={name: plain(value) for name, value in self.changes.items() if name not in PAYLOADS},
+        )
+
+
+class Already(NamedTuple):
+    """The same thing was done before: nothing changes, and the caller gets the job."""
+
+    job_id: str
+    event: Event
+    status: JobStatus
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.event} of {self.job_id} ({self.status}) was done already: {self.words}"
+
+
+class Refused(NamedTuple):
+    """A refusal that explains itself: a stable code, the guard's words, what is legal now, and whether waiting helps."""
+
+    job_id: str
+    event: Event
+    status: JobStatus
+    code: str
+    words: str
+    legal: tuple[Event, ...]
+    wait_until: int | None
+
+    def __str__(self) -> str:
+        return str(self.error())
+
+    def error(self) -> TransitionError:
+        """The error that a command raises for this refusal."""
+        if self.code == "lease_lost":
+            kind: type[TransitionError] = LeaseLostError
+        elif (self.event, self.status) in TABLE:
+            kind = GuardRefusedError
+        else:
+            kind = IllegalTransitionError
+        legal = tuple(event.value for event in self.legal)
+        return kind(self.job_id, self.code, self.event.value, self.status.value, self.words, legal, self.wait_until)
+
+
+Decision = Accepted | Already | Refused
+
+DEFAULT_POLICY: Final = Policy()
+
+
+def decide(
+    job: AnyJob,
+    event: Event,
+    now: int,
+    *,
+    policy: Policy = DEFAULT_POLICY,
+    operation: str = "",
+    actor: str | None = None,
+    reason: str | None = None,
+    **facts: Unpack[Facts],
+) -> Decision:
+    """What the event does to the job at `now` (Unix seconds, UTC). Pure: nothing is changed, each guard runs once.
+
+    `operation` is the id under which a save can be found again; `actor` and `reason` go to the history.
+    Raises TypeError for a `now` that is not a whole number, and for facts that are missing, unknown or of a wrong type.
+    """
+    _check(event, now, facts)
+    at = max(now, job.updated_at)
+    again = _REPEATS.get(event)
+    if again is not None and (words := again(job, at, facts, policy)) is not None:
+        return Already(job.id, event, job.status, words)
+    verdict = _judge(job, event, at, facts, policy)
+    if isinstance(verdict, Reason):
+        legal = _legal(job, at, policy)
+        return Refused(job.id, event, job.status, verdict.code, verdict.words, legal, verdict.wait_until)
+    changes = verdict.change(job, at, facts, policy)
+    attempt = changes.get("attempt_count", job.attempt_count)
+    changes["status"] = verdict.target
+    changes["version"] = job.version + 1
+    changes["operation"] = operation
+    changes["updated_at"] = at
+    return Accepted(job.id, event, verdict.source, verdict.target, job.version, at, attempt, operation, actor, reason, changes)
+
+
+def apply(job: Job[Any, Any], transition: Accepted) -> Job[Any, Any]:
+    """The job after the transition: a new value; nothing is validated again.
+
+    Raises StaleJobError when the transition was decided on another version, or another job.
+    """
+    if job.version != transition.version or job.id != transition.job_id:
+        raise StaleJobError(transition.job_id, transition.version)
+    return evolve(job, transition.changes)
+
+
+def mark_dispatched(queued: Accepted, task_name: str) -> Accepted:
+    """A transition that queues a job, with the mark that its first delivery went out in the same write."""
+    marks = {"task_name": task_name, "dispatched_at": queued.at, "dispatch_count": 1}
+    return queued._replace(changes={**queued.changes, **marks})
+
+
+def explain(job: AnyJob, event: Event, now: int, *, policy: Policy = DEFAULT_POLICY, **facts: Unpack[Facts]) -> str:
+    """In words, what `decide` would answer; facts that are not given are taken to be right (one's own token, this run)."""
+    known: Facts = {**_best_facts(job), **facts}
+    return str(decide(job, event, now, policy=policy, **known))
+
+
+def allowed_events(job: AnyJob, now: int, *, policy: Policy = DEFAULT_POLICY) -> tuple[Event, ...]:
+    """The events that would be accepted at `now`, in the order of `Event`; facts are taken to be right."""
+    _check_now(now)
+    return _legal(job, max(now, job.updated_at), policy)
+
+
+def may_be_forgotten(job: AnyJob, now: int, policy: Policy) -> bool:
+    """Clean-up has ended, and `Policy.forget_after` has passed since: the row may be deleted, at this version."""
+    if policy.forget_after is None or job.cleanup_completed_at is None:
+        return False
+    return max(now, job.updated_at) >= job.cleanup_completed_at + seconds(policy.forget_after)
+
+
+# One evaluation behind all of them
+
+
+def _judge(job: AnyJob, event: Event, at: int, facts: _Facts, policy: Policy) -> Row | Reason:
+    """The row that applies, or the reason against the first row. No guard runs twice."""
+    rows = TABLE.get((event, job.status))
+    if rows is None:
+        return _no_row(job, event, facts)
+    seen: dict[Guard, Reason | None] = {}
+    for row in rows:
+        for guard in row.guards:
+            if guard not in seen:
+                seen[guard] = guard(job, at, facts, policy)
+            if seen[guard] is not None:
+                break
+        else:
+            return row
+    return next(reason for reason in seen.values() if reason is not None)
+
+
+def _no_row(job: AnyJob, event: Event, facts: _Facts) -> Reason:
+    if event in _WORKER:
+        if _finished_under(job, facts["token"]):
+            return Reason("already_finished", f"this attempt ended the job before: it is {job.status}")
+        return Reason("lease_lost", f"the attempt is over: the job is {job.status}")
+    if event is Event.CANCEL and job.status is JobStatus.CANCELLED:
+        return Reason("already_cancelled", f"it was cancelled at {job.completed_at}")
+    if event is Event.START and job.status is JobStatus.IN_PROGRESS:
+        return Reason("already_started", f"another attempt of run {job.run} began at {job.started_at}")
+    if event is Event.RETRY and job.status is JobStatus.COMPLETED:
+        return Reason(
+            "illegal_transition", f"a completed job is retried once it has expired, at {job.expires_at}", job.expires_at
+        )
+    sources = ", ".join(status for status in JobStatus if (event, status) in TABLE)
+    return Reason("illegal_transition", f"{event} is possible from {sources}")
+
+
+def _finished_under(job: AnyJob, token: str) -> bool:
+    return job.result_digest is not None and job.lease is not None and job.lease.token == token
+
+
+def _legal(job: AnyJob, at: int, policy: Policy) -> tuple[Event, ...]:
+    facts = _best_facts(job)
+    return tuple(event for event in _EVENTS_FROM[job.status] if isinstance(_judge(job, event, at, facts, policy), Row))
+
+
+_EVENTS_FROM: Final = {status: tuple(event for event in Event if (event, status) in TABLE) for status in JobStatus}
+
+_ANY_RESPONSE: Final = JobResponse[Any](body=None)
+_ANY_ERROR: Final = JobError(code="error", message="")
+
+
+def _best_facts(job: AnyJob) -> Facts:
+    return {
+        "token": "" if job.lease is None else job.lease.token,
+        "run": job.run,
+        "task_name": "",
+        "response": _ANY_RESPONSE,
+        "error": _ANY_ERROR,
+        "digest": "",
+        "failure_code": "error",
+    }
+
+
+# Repeats, declared
+
+
+def _started_before(job: AnyJob, at: int, facts: _Facts, policy: Policy) -> str | None:
+    if job.status is JobStatus.IN_PROGRESS and job.lease is not None and job.lease.token == facts["token"]:
+        return f"attempt {job.attempt_count} began at {job.started_at} under this token"
+    return None
+
+
+def _finished_before(job: AnyJob, at: int, facts: _Facts, policy: Policy) -> str | None:
+    if _finished_under(job, facts["token"]) and job.result_digest == facts["digest"]:
+        return f"this attempt brought the same result at {job.completed_at}"
+    return None
+
+
+def _beat_after_the_end(job: AnyJob, at: int, facts: _Facts, policy: Policy) -> str | None:
+    return "this attempt ended the job" if _finished_under(job, facts["token"]) else None
+
+
+def _retried_before(job: AnyJob, at: int, facts: _Facts, policy: Policy) -> str | None:
+    """A key covers its retry for ever; without one, an active retry, and one whose caller was told of a delay just now."""
+    key = facts.get("retry_key")
+    if key is not None:
+        known = key == job.retry_key or key in facts.get("past_retry_keys", ())
+        return f"retry_key {key!r} was accepted before" if known else None
+    if job.retried_at is None:
+        return None
+    if job.status in (JobStatus.QUEUED, JobStatus.IN_PROGRESS):
+        return f"it was retried at {job.retried_at} and is active"
+    ended = job.status in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+    told = job.dispatch_delayed_at
+    if ended and told is not None and at - told <= seconds(policy.resend_window):
+        return f"it was retried at {job.retried_at}, and its caller was told at {told} that dispatch is delayed"
+    return None
+
+
+_REPEATS: Final[dict[Event, Callable[[AnyJob, int, _Facts, Policy], str | None]]] = {
+    Event.START: _started_before,
+    Event.COMPLETE: _finished_before,
+    Event.FAIL: _finished_before,
+    Event.HEARTBEAT: _beat_after_the_end,
+    Event.RETRY: _retried_before,
+}
+
+
+# What is asked from outside
+
+
+def _check_now(now: object) -> None:
+    if type(now) is not int or now < 0:
+        raise TypeError(f"now: whole Unix seconds (int, not negative) are needed, not {now!r}")
+
+
+def _check(event: object, now: object, facts: _Facts) -> None:
+    _check_now(now)
+    if type(event) is not Event:
+        raise TypeError(f"event: a jobstate.Event is needed, not {event!r}: write Event({event!r}) if it is the name of one")
+    for name, value in facts.items():
+        kinds = _TYPES.get(name)
+        if kinds is None:
+            raise TypeError(f"{event}: there is no fact {name!r}; known are {', '.join(_TYPES)}")
+        if not isinstance(value, kinds):
+            words = " or ".join(kind.__name__ for kind in kinds)
+            raise TypeError(f"{event}: {name} must be {words}, not {type(value).__name__}")
+    for name in NEEDS.get(event, ()):
+        if name not in facts:
+            raise TypeError(f"{event} needs {', '.join(NEEDS[event])}: {name} is missing")

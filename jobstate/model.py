@@ -1,0 +1,350 @@
+"""The values: a job, its parts, and what is said about it. All frozen.
+
+What comes from outside is validated here, once, when a value is built. `evolve` makes a changed copy of what the library
+computed itself, and validates nothing. This module knows no rule of the lifecycle and no port.
+
+Source of the field names and limits: the OpenAI-style job object.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Generic, Literal, NamedTuple, Self, cast
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, JsonValue, StringConstraints
+from typing_extensions import TypeVar
+
+MAX_TIME = 253_402_300_799
+"""The last second of the year 9999: what every store and `datetime` can hold."""
+
+METADATA_PAIRS, METADATA_KEY, METADATA_VALUE = 16, 64, 512
+"""Limits on metadata: pairs, characters in a key, characters in a value."""
+
+JOB_ID = re.compile(r"job_[0-9A-Za-z_-]{21}")
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    VALIDATING = "validating"
+    QUEUED = "queued"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class Event(StrEnum):
+    """What can be asked of a job; the table in `jobstate.lifecycle` says what follows."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"
+    DISPATCHED = "dispatched"
+    DELAYED = "delayed"
+    START = "start"
+    HEARTBEAT = "heartbeat"
+    COMPLETE = "complete"
+    FAIL = "fail"
+    RELEASE = "release"
+    GIVE_BACK = "give_back"
+    RESCUE = "rescue"
+    CANCEL = "cancel"
+    RETRY = "retry"
+    EXPIRE = "expire"
+    BEGIN_CLEANUP = "begin_cleanup"
+    END_CLEANUP = "end_cleanup"
+
+
+def unix_seconds(value: object) -> object:
+    """Whole Unix seconds of an aware datetime; anything else but a naive datetime is passed on to the validator."""
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError("a naive datetime has no place in time: give it a tzinfo, or give whole Unix seconds")
+        return int(value.timestamp() // 1)
+    return value
+
+
+def _plain_text(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("the NUL character cannot be stored: remove it")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"character {error.start} is half of a surrogate pair: give valid Unicode") from None
+    return str(value) if type(value) is str else str.__str__(value)
+
+
+def _metadata(value: dict[str, str]) -> dict[str, str]:
+    if len(value) > METADATA_PAIRS:
+        raise ValueError(f"{len(value)} pairs, at most {METADATA_PAIRS} are allowed")
+    for key, text in value.items():
+        if not 1 <= len(key) <= METADATA_KEY:
+            raise ValueError(f"key {key[:80]!r} has {len(key)} characters, 1 to {METADATA_KEY} are allowed")
+        if len(text) > METADATA_VALUE:
+            raise ValueError(f"value of {key!r} has {len(text)} characters, at most {METADATA_VALUE} are allowed")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_plain_text)]
+Name = Annotated[Text, StringConstraints(min_length=1, max_length=255)]
+Code = Annotated[Text, StringConstraints(min_length=1, max_length=128)]
+UnixSeconds = Annotated[int, BeforeValidator(unix_seconds), Field(strict=True, ge=0, le=MAX_TIME)]
+Seconds = Annotated[int, Field(strict=True, ge=1, le=MAX_TIME)]
+Count = Annotated[int, Field(strict=True, ge=0)]
+Limit = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+Metadata = Annotated[dict[Text, Text], AfterValidator(_metadata)]
+
+RequestT = TypeVar("RequestT", default=dict[str, Any])
+ResponseT = TypeVar("ResponseT", default=Any)
+
+
+class _Value(BaseModel, frozen=True, extra="forbid"):
+    """Base of all values: frozen, and picklable also when narrowed."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        generic = type(self).__pydantic_generic_metadata__
+        return _restore, (generic["origin"] or type(self), generic["args"] if generic["origin"] else (), self.__dict__)
+
+
+class JobError(_Value, frozen=True):
+    """Why a job failed: a stable code for programs, a message for people."""
+
+    code: Code
+    message: str
+    details: dict[str, JsonValue] | None = None
+
+
+class JobWarning(_Value, frozen=True):
+    """Something the reader of a job should know, of the same shape as an error."""
+
+    code: Code
+    message: str
+    details: dict[str, JsonValue] | None = None
+
+
+class JobResponse(_Value, Generic[ResponseT], frozen=True):
+    """What the endpoint would have answered: an HTTP status code and a body."""
+
+    status_code: Annotated[int, Field(strict=True, ge=100, le=599)] = 200
+    body: ResponseT
+
+
+class Lease(_Value, frozen=True):
+    """Who executes the job now.
+
+    `token` was minted for one start. `expires_at` is in Unix seconds; None for a lease without end (`Policy.lease` none).
+    """
+
+    token: Name
+    expires_at: UnixSeconds | None = None
+
+
+class Artifact(_Value, frozen=True):
+    """A reference to bytes in an artifact store: `size` in bytes, `digest` their SHA-256 in hex."""
+
+    name: Name
+    key: Name
+    size: Count
+    digest: str
+
+
+class Delivery(_Value, frozen=True):
+    """The message that a dispatcher carries to a worker: which job, and which of its runs. Nothing else."""
+
+    job_id: Name
+    run: Count
+
+
+class Job(_Value, Generic[RequestT, ResponseT], frozen=True):
+    """One job at one version. Times are Unix seconds, UTC.
+
+    Narrow it for a type checker and for validation: `Job[ExtractRequest, ExtractResult]`; an own endpoint enum: a subclass
+    with `endpoint: OurEndpoints`. `request` and `response` are None also when they were not asked for.
+    """
+
+    # Identity
+    id: Annotated[str, StringConstraints(pattern=f"^{JOB_ID.pattern}$")]
+    object: Literal["job"] = "job"
+    organization_id: Name
+    endpoint: Name
+    metadata: Metadata = Field(default_factory=dict[str, str])
+    idempotency_key: Name | None = None
+    request_digest: str | None = None
+    trace_context: dict[Text, Text] | None = None
+    # State
+    status: JobStatus = JobStatus.VALIDATING
+    held: bool = False
+    version: Count = 1
+    run: Count = 0
+    operation: str = ""
+    lease: Lease | None = None
+    available_at: UnixSeconds | None = None
+    retried_at: UnixSeconds | None = None
+    retry_key: Name | None = None
+    task_name: str | None = None
+    dispatched_at: UnixSeconds | None = None
+    dispatch_count: Count = 0
+    dispatch_delayed_at: UnixSeconds | None = None
+    # Results
+    request: RequestT | None = None
+    request_artifacts: tuple[Artifact, ...] | None = None
+    response: JobResponse[ResponseT] | None = None
+    response_artifacts: tuple[Artifact, ...] | None = None
+    result_digest: str | None = None
+    error: JobError | None = None
+    warnings: tuple[JobWarning, ...] | None = None
+    progress: Annotated[float, Field(ge=0, le=1)] | None = None
+    # Counting
+    attempt_count: Count = 0
+    attempt_base: Count = 0
+    give_backs: Count = 0
+    max_attempts: Limit = 1
+    ttl: Seconds
+    last_attempt_at: UnixSeconds | None = None
+    last_failure_code: Code | None = None
+    cancelled: bool = False
+    # Times
+    created_at: UnixSeconds
+    updated_at: UnixSeconds
+    started_at: UnixSeconds | None = None
+    completed_at: UnixSeconds | None = None
+    expires_at: UnixSeconds
+    cleanup_started_at: UnixSeconds | None = None
+    cleanup_completed_at: UnixSeconds | None = None
+
+    @property
+    def dispatch_pending(self) -> bool:
+        """Queued, and no dispatcher has taken it yet: the row is its own outbox."""
+        return self.status is JobStatus.QUEUED and self.dispatched_at is None
+
+    @property
+    def ready_at(self) -> int:
+        """Since when, or from when on, this run may start (Unix seconds): the order of a fair queue."""
+        if self.available_at is not None:
+            return self.available_at
+        return self.created_at if self.retried_at is None else self.retried_at
+
+    def is_available(self, now: int) -> bool:
+        """Whether this run may start at `now` (Unix seconds) as far as `available_at` goes."""
+        return self.available_at is None or self.available_at <= max(now, self.updated_at)
+
+    @property
+    def attempts_used(self) -> int:
+        """How many attempts of the present budget are spent."""
+        return self.attempt_count - self.attempt_base
+
+    @property
+    def delivery(self) -> Delivery:
+        """The message for this run."""
+        return Delivery.model_construct(job_id=self.id, run=self.run)
+
+
+_V = TypeVar("_V", bound=_Value)
+_Job = TypeVar("_Job", bound=Job[Any, Any])
+
+PAYLOADS = frozenset({"request", "response"})
+"""The fields that can be megabytes: never in a history record, and loaded only when asked for."""
+
+
+def _restore(origin: Any, args: tuple[Any, ...], state: dict[str, Any]) -> Any:
+    """Unpickle: a narrowed class is made again from its parts, since it has no name that could be imported."""
+    cls = origin[args] if args else origin
+    return _make(cls, state, set(state))
+
+
+def _make(cls: type[_V], state: dict[str, Any], fields_set: set[str]) -> _V:
+    value = cls.__new__(cls)
+    setattr_ = object.__setattr__  # frozen: the way pydantic's own __copy__ takes
+    setattr_(value, "__dict__", state)
+    setattr_(value, "__pydantic_fields_set__", fields_set)
+    setattr_(value, "__pydantic_extra__", None)
+    setattr_(value, "__pydantic_private__", None)
+    return value
+
+
+def evolve(job: _Job, changes: dict[str, Any]) -> _Job:
+    """The same job with other values in some fields, not validated: for what the library computed itself.
+
+    Equal to `job.model_copy(update=changes)`, without its copy of the set of fields; payloads are shared, not copied.
+    """
+    return _make(type(job), {**job.__dict__, **changes}, job.__pydantic_fields_set__)
+
+
+def narrow(job: Job[Any, Any], cls: type[_Job], changes: dict[str, Any]) -> _Job:
+    """The same job as another class of job, with other payloads; nothing is validated."""
+    return _make(cls, {**job.__dict__, **changes}, job.__pydantic_fields_set__)
+
+
+class HistoryRecord(_Value, frozen=True):
+    """What one save did, written with it.
+
+    `version` is the version that the save made; `changes` are the fields it set, payloads left out, as JSON values.
+    `source` is None for the record of a creation. `attempt` is the job's `attempt_count` after the save.
+    """
+
+    job_id: str
+    version: int
+    event: Event | Literal["created"]
+    source: JobStatus | None
+    target: JobStatus
+    at: int
+    attempt: int
+    operation: str
+    actor: str | None = None
+    reason: str | None = None
+    changes: dict[str, JsonValue]
+
+
+class JobFilter(_Value, frozen=True):
+    """Which jobs: all conditions given must hold; one that is None, or an empty one, is no condition.
+
+    `created_from` is inclusive and `created_to` exclusive, in Unix seconds; `metadata` pairs must match exactly.
+    """
+
+    organization_id: Name | None = None
+    ids: tuple[str, ...] | None = None
+    statuses: tuple[JobStatus, ...] | None = None
+    endpoint: Name | None = None
+    created_from: UnixSeconds | None = None
+    created_to: UnixSeconds | None = None
+    metadata: Metadata | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing but a tenant is asked for."""
+        return self == JobFilter(organization_id=self.organization_id)
+
+    def of(self, organization_id: str | None) -> Self:
+        """The same filter for one organization (None: for all)."""
+        return self.model_copy(update={"organization_id": organization_id})
+
+
+class JobPage(NamedTuple, Generic[RequestT, ResponseT]):
+    """A page of jobs in the order asked for; pass `last_id` as `after` for the next one."""
+
+    data: list[Job[RequestT, ResponseT]]
+    has_more: bool
+
+    @property
+    def first_id(self) -> str | None:
+        """The id of the first job; None for an empty page."""
+        return self.data[0].id if self.data else None
+
+    @property
+    def last_id(self) -> str | None:
+        """The id of the last job; None for an empty page."""
+        return self.data[-1].id if self.data else None
+
+
+def plain(value: object) -> JsonValue:
+    """A field's value as JSON values, as it stands in a history record."""
+    if isinstance(value, BaseModel):
+        return cast(JsonValue, value.model_dump(mode="json"))
+    if isinstance(value, tuple):
+        return [plain(item) for item in cast(tuple[object, ...], value)]
+    if isinstance(value, StrEnum):
+        return value.value
+    return cast(JsonValue, value)

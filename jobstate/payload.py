@@ -1,0 +1,141 @@
+"""Payloads and artifacts as they come in: JSON that comes back as it went in, digests, and keys.
+
+Pure functions. A payload is checked once, here; everything behind trusts it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from jobstate.errors import InvalidInputError
+from jobstate.model import Artifact, JobError, JobResponse
+
+ARTIFACT_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+
+
+def encode(value: Any) -> str:
+    """Compact JSON text."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True).encode()
+
+
+def json_value(field: str, value: Any) -> Any:
+    """A copy of a JSON value that shares nothing with it.
+
+    Raises InvalidInputError, naming the place, for what would not come back from a store as it is: other types than JSON's,
+    keys that are no strings, NaN and infinities, halves of surrogate pairs, cycles, and depths that Python cannot encode.
+    """
+    try:
+        text = encode(value)
+        _ = text.encode()
+        copy = json.loads(text)
+        if copy == value:
+            return copy
+    except RecursionError:
+        raise InvalidInputError(field, "it is nested too deeply, or contains itself: flatten it") from None
+    except (TypeError, ValueError) as error:
+        if "Circular" in str(error):
+            raise InvalidInputError(field, "it contains itself: give a tree") from None
+    place, problem = next(_faults(field, value), (field, "it would not come back from JSON as it is"))
+    raise InvalidInputError(place, problem)
+
+
+def _faults(place: str, value: object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, item in cast("dict[object, object]", value).items():
+            if not isinstance(key, str):
+                yield place, f"key {key!r} is {type(key).__name__}, a JSON object has strings as keys"
+            else:
+                yield from _faults(place, key) if not _is_unicode(key) else _faults(f"{place}.{key}", item)
+    elif isinstance(value, list):
+        for index, item in enumerate(cast("list[object]", value)):
+            yield from _faults(f"{place}[{index}]", item)
+    elif isinstance(value, str):
+        if not _is_unicode(value):
+            yield place, "it has half of a surrogate pair: give valid Unicode"
+    elif isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            yield place, f"{value} is not a JSON number: give a finite one, or null"
+    elif value is not None and not isinstance(value, int):
+        yield place, f"{type(value).__name__} is not a JSON type: give an object, array, string, number, boolean or null"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        _ = text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def json_object(field: str, value: object) -> dict[str, Any]:
+    """The same for a JSON object."""
+    if not isinstance(value, dict):
+        raise InvalidInputError(field, f"a JSON object (dict) is needed, not {type(value).__name__}")
+    return cast("dict[str, Any]", json_value(field, value))
+
+
+def check_artifacts(field: str, artifacts: Mapping[str, bytes] | None) -> dict[str, bytes]:
+    """Artifacts by name. Raises InvalidInputError for a name that no key can hold, or a value that is not bytes."""
+    checked = dict(artifacts or {})
+    for name, data in cast("dict[object, object]", checked).items():
+        if not isinstance(name, str) or not ARTIFACT_NAME.fullmatch(name):
+            raise InvalidInputError(
+                field, f"name {name!r}: 1 to 128 letters, digits, '_', '-' and '.', not '.' first, are allowed"
+            )
+        if not isinstance(data, bytes):
+            raise InvalidInputError(f"{field}.{name}", f"bytes are needed, not {type(data).__name__}")
+    return checked
+
+
+def artifact_prefix(job_id: str, attempt: int | None = None) -> str:
+    """What all keys of a job begin with, or those of one attempt's response."""
+    return f"{job_id}/" if attempt is None else f"{job_id}/{attempt}/"
+
+
+def describe_artifacts(prefix: str, artifacts: Mapping[str, bytes]) -> tuple[Artifact, ...] | None:
+    """References to artifacts under a prefix, in the order of their names; None for none."""
+    return (
+        tuple(
+            Artifact.model_construct(name=name, key=prefix + name, size=len(data), digest=sha256(data).hexdigest())
+            for name, data in sorted(artifacts.items())
+        )
+        or None
+    )
+
+
+def request_prefix(job_id: str) -> str:
+    """What the keys of a request's artifacts begin with."""
+    return f"{job_id}/request/"
+
+
+def request_digest(endpoint: str, request: object, artifacts: Mapping[str, bytes]) -> str:
+    """What tells two requests apart under one idempotency key: SHA-256 (hex) of endpoint, request and artifacts."""
+    parts = {name: sha256(data).hexdigest() for name, data in artifacts.items()}
+    return sha256(_canonical([endpoint, request, parts])).hexdigest()
+
+
+def result_digest(result: JobResponse[Any] | JobError, artifacts: tuple[Artifact, ...] | None = None) -> str:
+    """What tells two results of one attempt apart: SHA-256 (hex) of its kind, its content and its artifacts."""
+    parts = [(artifact.name, artifact.digest) for artifact in artifacts or ()]
+    kind = "complete" if isinstance(result, JobResponse) else "fail"
+    content = [result.status_code, result.body] if isinstance(result, JobResponse) else result.model_dump(mode="json")
+    return sha256(_canonical([kind, content, parts])).hexdigest()
+
+
+def invalid_input(error: ValidationError, prefix: str = "") -> InvalidInputError:
+    """The first fault of a validation as the library's own error: field, problem, limit."""
+    fault = error.errors(include_url=False)[0]
+    place = ".".join([prefix, *(str(part) for part in fault["loc"])] if prefix else [str(part) for part in fault["loc"]])
+    words = fault["msg"].removeprefix("Value error, ")
+    given = repr(fault["input"])
+    return InvalidInputError(place or "value", f"{words} (got {given if len(given) <= 80 else given[:77] + '...'})")

@@ -1,0 +1,96 @@
+"""The policy: how long, how often, how late. A frozen value and pure functions of it; no clock, no randomness."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cached_property
+from hashlib import blake2b
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from jobstate.model import Job, Limit
+
+
+def _whole_seconds(value: timedelta) -> timedelta:
+    if value.microseconds:
+        raise ValueError(f"{value} is not a whole number of seconds: the library counts in whole seconds")
+    return value
+
+
+_Year = timedelta(days=366)
+_Zero = timedelta(0)
+Duration = Annotated[timedelta, Field(ge=_Zero, le=100 * _Year), AfterValidator(_whole_seconds)]
+Positive = Annotated[timedelta, Field(gt=_Zero, le=100 * _Year), AfterValidator(_whole_seconds)]
+
+
+def seconds(value: timedelta) -> int:
+    """Whole seconds of a duration."""
+    return value.days * 86_400 + value.seconds
+
+
+class Policy(BaseModel, frozen=True, extra="forbid"):
+    """What a host decides once for its jobs. All durations are whole seconds.
+
+    A job carries its own `ttl` and `max_attempts` from its creation; the rest is read from the policy at each decision.
+    """
+
+    ttl: Positive = timedelta(days=7)
+    """From creation, or retry, to `expires_at`."""
+    max_attempts: Limit = 3
+    """Attempts in one budget; a retry by the user opens a fresh one."""
+    lease: Positive | None = timedelta(minutes=5)
+    """How long a worker owns a job without a heartbeat; None: without end, and nothing is rescued."""
+    clock_skew: Duration = timedelta(seconds=10)
+    """The margin by which clocks of different machines may differ."""
+    backoff: Duration = timedelta(seconds=10)
+    """Pause before the second attempt; it doubles with each further one."""
+    backoff_cap: Duration = timedelta(hours=1)
+    """The longest pause, before jitter."""
+    backoff_jitter: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Share of the pause by which it is stretched at the most, so that jobs that failed together do not return together."""
+    max_give_backs: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    """How often one run's budget may be spared by giving the job back."""
+    redispatch_after: Positive = timedelta(minutes=15)
+    """When a job that was dispatched, or became available, and has not started is dispatched again."""
+    resend_window: Duration = timedelta(minutes=1)
+    """How long after a delayed dispatch a repeated retry without a key is taken for the same one."""
+    keep_for: Positive | None = None
+    """How long a finished job is kept at least; None: no longer than `ttl` says."""
+    cleanup_after: Duration = timedelta(days=1)
+    """From `expires_at` to the beginning of clean-up: as long a retry of an expired job is possible."""
+    forget_after: Duration | None = None
+    """From the end of clean-up to the deletion of the row; None: never."""
+
+    # Durations that the hot path reads, as whole seconds.
+
+    @cached_property
+    def lease_seconds(self) -> int | None:
+        """`lease` in seconds."""
+        return None if self.lease is None else seconds(self.lease)
+
+    @cached_property
+    def skew_seconds(self) -> int:
+        """`clock_skew` in seconds."""
+        return seconds(self.clock_skew)
+
+    @cached_property
+    def keep_seconds(self) -> int:
+        """`keep_for` in seconds; 0 for none."""
+        return 0 if self.keep_for is None else seconds(self.keep_for)
+
+    @cached_property
+    def cleanup_grace(self) -> int:
+        """Seconds from the beginning of a clean-up to its end: a lease and the margin, so that late attempts are over."""
+        return (self.lease_seconds or 0) + self.skew_seconds
+
+    def backoff_for(self, job: Job[object, object]) -> int:
+        """Seconds until the next attempt of a job that has used `attempts_used` attempts.
+
+        Doubles with each attempt up to the cap; the jitter is a hash of id and run, so that the same decision taken twice
+        gives the same answer. Source: exponential backoff with proportional jitter.
+        """
+        doublings = min(max(job.attempts_used - 1, 0), 32)
+        pause = min(seconds(self.backoff) << doublings, seconds(self.backoff_cap))
+        noise = int.from_bytes(blake2b(f"{job.id}/{job.run}".encode(), digest_size=4).digest()) / 2**32
+        return int(pause * (1 + self.backoff_jitter * noise))

@@ -1,0 +1,75 @@
+"""What is asked of a repository besides one job: due pages and their order.
+
+A due page is a coarse question that an index can answer; whether a job on it may really move is decided by the lifecycle.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from jobstate.errors import UnreadableJobError
+from jobstate.model import Job, JobStatus
+
+
+class Due(StrEnum):
+    """The due pages: which rows, and the time by which they are due and ordered.
+
+    | page | rows | due time |
+    |---|---|---|
+    | pending | queued, `dispatched_at` none | `available_at`, else `retried_at`, else `created_at` |
+    | unstarted | queued, `dispatched_at` set | the later of `dispatched_at` and `available_at` |
+    | unleased | in_progress, the lease has an end | the lease's end |
+    | expiring | every status but expired | `expires_at` |
+    | uncleaned | expired, `cleanup_started_at` none | `expires_at` |
+    | cleaning | expired, `cleanup_started_at` set, `cleanup_completed_at` none | `cleanup_started_at` |
+    | cleaned | expired, `cleanup_completed_at` set | `cleanup_completed_at` |
+    """
+
+    PENDING = "pending"
+    UNSTARTED = "unstarted"
+    UNLEASED = "unleased"
+    EXPIRING = "expiring"
+    UNCLEANED = "uncleaned"
+    CLEANING = "cleaning"
+    CLEANED = "cleaned"
+
+
+class Cursor(NamedTuple):
+    """A place in a due page: behind the job with this due time (Unix seconds) and id."""
+
+    time: int
+    job_id: str
+
+
+class DuePage(NamedTuple):
+    """A part of a due page, by due time and id. `after` leads to the next part and is None at the end.
+
+    A row that cannot be read stands in `unreadable` instead of stopping the page.
+    """
+
+    jobs: list[Job[Any, Any]]
+    after: Cursor | None
+    unreadable: list[UnreadableJobError]
+
+
+def due_time(due: Due, job: Job[Any, Any]) -> int | None:
+    """When the job is due for a page (Unix seconds); None when it does not belong there. The table of `Due` as a function."""
+    status = job.status
+    if due is Due.PENDING:
+        return job.ready_at if job.dispatch_pending else None
+    if due is Due.UNSTARTED:
+        if status is not JobStatus.QUEUED or job.dispatched_at is None:
+            return None
+        return max(job.dispatched_at, job.available_at or 0)
+    if due is Due.UNLEASED:
+        return job.lease.expires_at if status is JobStatus.IN_PROGRESS and job.lease is not None else None
+    if due is Due.EXPIRING:
+        return job.expires_at if status is not JobStatus.EXPIRED else None
+    if status is not JobStatus.EXPIRED:
+        return None
+    if due is Due.UNCLEANED:
+        return job.expires_at if job.cleanup_started_at is None else None
+    if due is Due.CLEANING:
+        return job.cleanup_started_at if job.cleanup_completed_at is None else None
+    return job.cleanup_completed_at

@@ -1,0 +1,352 @@
+"""The face: `Jobs` and `AsyncJobs`, one line for each operation. The operations are flows; `face` checks what comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar, Unpack, overload
+
+from jobstate.attempt import AsyncAttempt, Attempt
+from jobstate.drivers import Ports, SystemClock, run, run_async
+from jobstate.effects import Flow
+from jobstate.endpoint import Endpoint
+from jobstate.face import Creation, Face, Filter, Order, check_colour, make_scope
+from jobstate.flows import reading, sweeps
+from jobstate.flows.many import BulkOutcome
+from jobstate.flows.sweeps import SweepReport, Swept
+from jobstate.model import Delivery, Event, HistoryRecord, Job, JobError, JobPage
+from jobstate.model import RequestT as Request
+from jobstate.model import ResponseT as Response
+from jobstate.policy import Policy
+from jobstate.ports import (
+    ArtifactStore,
+    AsyncArtifactStore,
+    AsyncClock,
+    AsyncDispatcher,
+    AsyncRepository,
+    Clock,
+    Dispatcher,
+    Repository,
+)
+
+R = TypeVar("R")
+
+
+class Jobs(Face):
+    """Job semantics on a repository, a dispatcher and an artifact store of the host's choice.
+
+    Without a dispatcher jobs stay pending, and workers take them from the repository. Operations raise the errors of
+    `jobstate.errors`; InvalidInputError before anything is stored. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        dispatcher: Dispatcher | None = None,
+        *,
+        policy: Policy | None = None,
+        artifacts: ArtifactStore | None = None,
+        clock: Clock | None = None,
+        endpoints: Iterable[Endpoint[Any, Any]] = (),
+    ) -> None:
+        check_colour("Jobs", "AsyncJobs", False, repository=repository, dispatcher=dispatcher, artifacts=artifacts)
+        ports = Ports(repository, dispatcher, artifacts, clock or SystemClock())
+        super().__init__(ports, make_scope(policy, dispatcher, artifacts), {endpoint.name: endpoint for endpoint in endpoints})
+
+    def _run(self, flow: Flow[R]) -> R:
+        return run(flow, self._ports)
+
+    @overload
+    def create(
+        self, endpoint: Endpoint[Request, Response], request: Request, **options: Unpack[Creation]
+    ) -> Job[Request, Response]: ...
+    @overload
+    def create(self, endpoint: str, request: Mapping[str, Any], **options: Unpack[Creation]) -> Job: ...
+    def create(self, endpoint: str | Endpoint[Any, Any], request: Any, **options: Unpack[Creation]) -> Job[Any, Any]:
+        """A new job, stored and dispatched; the same idempotency key and request answer with the first one.
+
+        When dispatch is delayed the job is returned all the same, `dispatch_pending`, with a `dispatch_delayed` warning: it
+        is stored, and must not be created again. Raises IdempotencyConflictError for the same key with another request,
+        OutcomeUnknownError when nobody can say whether it was stored (then repeat it under the same key).
+        """
+        return self._run(self._create(endpoint, request, options))
+
+    def accept(self, job_id: str, *, actor: str | None = None, reason: str | None = None) -> Job:
+        """Queue a job that was created with `validating=True`."""
+        return self._run(self._change(Event.ACCEPT, job_id, {}, actor, reason))
+
+    def reject(self, job_id: str, error: JobError, *, actor: str | None = None, reason: str | None = None) -> Job:
+        """Fail a job that was created with `validating=True`; it can not be retried."""
+        return self._run(self._change(Event.REJECT, job_id, {"error": error}, actor, reason))
+
+    @overload
+    def retrieve(
+        self,
+        job_id: str,
+        endpoint: Endpoint[Request, Response],
+        *,
+        include_request: bool = False,
+        include_response: bool = False,
+    ) -> Job[Request, Response]: ...
+    @overload
+    def retrieve(
+        self, job_id: str, endpoint: None = None, *, include_request: bool = False, include_response: bool = False
+    ) -> Job: ...
+    def retrieve(
+        self,
+        job_id: str,
+        endpoint: Endpoint[Any, Any] | None = None,
+        *,
+        include_request: bool = False,
+        include_response: bool = False,
+    ) -> Job[Any, Any]:
+        """One job; payloads only when asked for. A response is shown only while the job is completed."""
+        return self._run(self._retrieve(job_id, endpoint, include_request, include_response))
+
+    def list(
+        self,
+        *,
+        limit: int = 20,
+        after: str | None = None,
+        before: str | None = None,
+        order: Order = "desc",
+        include_request: bool = False,
+        include_response: bool = False,
+        **conditions: Unpack[Filter],
+    ) -> JobPage:
+        """A page of 1 to 1000 jobs by creation, newest first by default; `after` and `before` are job ids."""
+        return self._run(self._list(conditions, limit, after, before, order, include_request, include_response))
+
+    def count(self, **conditions: Unpack[Filter]) -> int:
+        """How many jobs the conditions find."""
+        return self._run(reading.count(self._filter(conditions)))
+
+    def history(self, job_id: str, *, after_version: int = 0) -> Sequence[HistoryRecord]:
+        """What happened to a job, oldest first: a record for each save but heartbeats and dispatch marks."""
+        return self._run(reading.history(self._scope, job_id, after_version))
+
+    def cancel(self, job_id: str, *, actor: str | None = None, reason: str | None = None, include_request: bool = False) -> Job:
+        """Cancel a job at once; its worker learns it from its next heartbeat. A second cancel is refused."""
+        return self._run(self._change(Event.CANCEL, job_id, {}, actor, reason, include_request))
+
+    def retry(
+        self,
+        job_id: str,
+        *,
+        retry_key: str | None = None,
+        actor: str | None = None,
+        reason: str | None = None,
+        include_request: bool = False,
+    ) -> Job:
+        """Queue a failed, cancelled or expired job once more, with a fresh budget.
+
+        A repetition finds the first retry: under the same `retry_key` always, without one while the job is active, or when
+        the caller was told of a delayed dispatch just before.
+        """
+        return self._run(self._retry(job_id, retry_key, actor, reason, include_request))
+
+    def retry_many(
+        self, *, dry_run: bool = False, actor: str | None = None, reason: str | None = None, **conditions: Unpack[Filter]
+    ) -> Sequence[BulkOutcome]:
+        """Retry all that the conditions find, with one outcome for each; no condition is an error."""
+        return self._run(self._many(Event.RETRY, conditions, dry_run, actor, reason))
+
+    def cancel_many(
+        self, *, dry_run: bool = False, actor: str | None = None, reason: str | None = None, **conditions: Unpack[Filter]
+    ) -> Sequence[BulkOutcome]:
+        """Cancel all that the conditions find, with one outcome for each; no condition is an error."""
+        return self._run(self._many(Event.CANCEL, conditions, dry_run, actor, reason))
+
+    @overload
+    def start(
+        self, delivery: Delivery, endpoint: Endpoint[Request, Response], *, include_request: bool = True
+    ) -> Attempt[Request, Response]: ...
+    @overload
+    def start(self, delivery: Delivery, endpoint: None = None, *, include_request: bool = True) -> Attempt[Any, Any]: ...
+    def start(
+        self, delivery: Delivery, endpoint: Endpoint[Any, Any] | None = None, *, include_request: bool = True
+    ) -> Attempt[Any, Any]:
+        """Begin an attempt for a delivery, under a lease of its own.
+
+        Raises GuardRefusedError or IllegalTransitionError for a delivery that is early (`not_available`), late (`run_over`)
+        or repeated (`already_started`).
+        """
+        hold = self._run(self._start(delivery, include_request))
+        return Attempt(self._ports, self._scope, hold, endpoint or self._endpoints.get(hold.job.endpoint))
+
+    def sweep(self) -> SweepReport:
+        """Expire, rescue, clean up, forget and relay, once. Safe to run anywhere, at any time, several at once."""
+        return self._run(sweeps.sweep(self._trusted()))
+
+    def relay(self) -> Swept:
+        """Dispatch what is pending and due, and again what was dispatched long ago and has not started."""
+        return self._run(sweeps.relay(self._trusted()))
+
+    def rescue(self) -> Swept:
+        """Take over jobs whose worker's lease is not live any more."""
+        return self._run(sweeps.rescue(self._trusted()))
+
+    def expire(self) -> Swept:
+        """Expire jobs that have reached `expires_at`."""
+        return self._run(sweeps.expire(self._trusted()))
+
+    def cleanup(self) -> Swept:
+        """Begin and end the clean-up of expired jobs."""
+        return self._run(sweeps.cleanup(self._trusted()))
+
+    def forget(self) -> Swept:
+        """Delete rows whose clean-up ended `Policy.forget_after` ago."""
+        return self._run(sweeps.forget(self._trusted()))
+
+
+class AsyncJobs(Face):
+    """`Jobs`, awaited: the same operations on async ports."""
+
+    def __init__(
+        self,
+        repository: AsyncRepository,
+        dispatcher: AsyncDispatcher | None = None,
+        *,
+        policy: Policy | None = None,
+        artifacts: AsyncArtifactStore | None = None,
+        clock: Clock | AsyncClock | None = None,
+        endpoints: Iterable[Endpoint[Any, Any]] = (),
+    ) -> None:
+        check_colour("AsyncJobs", "Jobs", True, repository=repository, dispatcher=dispatcher, artifacts=artifacts)
+        ports = Ports(repository, dispatcher, artifacts, clock or SystemClock())
+        super().__init__(ports, make_scope(policy, dispatcher, artifacts), {endpoint.name: endpoint for endpoint in endpoints})
+
+    async def _run(self, flow: Flow[R]) -> R:
+        return await run_async(flow, self._ports)
+
+    @overload
+    async def create(
+        self, endpoint: Endpoint[Request, Response], request: Request, **options: Unpack[Creation]
+    ) -> Job[Request, Response]: ...
+    @overload
+    async def create(self, endpoint: str, request: Mapping[str, Any], **options: Unpack[Creation]) -> Job: ...
+    async def create(self, endpoint: str | Endpoint[Any, Any], request: Any, **options: Unpack[Creation]) -> Job[Any, Any]:
+        """As `Jobs.create`."""
+        return await self._run(self._create(endpoint, request, options))
+
+    async def accept(self, job_id: str, *, actor: str | None = None, reason: str | None = None) -> Job:
+        """As `Jobs.accept`."""
+        return await self._run(self._change(Event.ACCEPT, job_id, {}, actor, reason))
+
+    async def reject(self, job_id: str, error: JobError, *, actor: str | None = None, reason: str | None = None) -> Job:
+        """As `Jobs.reject`."""
+        return await self._run(self._change(Event.REJECT, job_id, {"error": error}, actor, reason))
+
+    @overload
+    async def retrieve(
+        self,
+        job_id: str,
+        endpoint: Endpoint[Request, Response],
+        *,
+        include_request: bool = False,
+        include_response: bool = False,
+    ) -> Job[Request, Response]: ...
+    @overload
+    async def retrieve(
+        self, job_id: str, endpoint: None = None, *, include_request: bool = False, include_response: bool = False
+    ) -> Job: ...
+    async def retrieve(
+        self,
+        job_id: str,
+        endpoint: Endpoint[Any, Any] | None = None,
+        *,
+        include_request: bool = False,
+        include_response: bool = False,
+    ) -> Job[Any, Any]:
+        """As `Jobs.retrieve`."""
+        return await self._run(self._retrieve(job_id, endpoint, include_request, include_response))
+
+    async def list(
+        self,
+        *,
+        limit: int = 20,
+        after: str | None = None,
+        before: str | None = None,
+        order: Order = "desc",
+        include_request: bool = False,
+        include_response: bool = False,
+        **conditions: Unpack[Filter],
+    ) -> JobPage:
+        """As `Jobs.list`."""
+        return await self._run(self._list(conditions, limit, after, before, order, include_request, include_response))
+
+    async def count(self, **conditions: Unpack[Filter]) -> int:
+        """As `Jobs.count`."""
+        return await self._run(reading.count(self._filter(conditions)))
+
+    async def history(self, job_id: str, *, after_version: int = 0) -> Sequence[HistoryRecord]:
+        """As `Jobs.history`."""
+        return await self._run(reading.history(self._scope, job_id, after_version))
+
+    async def cancel(
+        self, job_id: str, *, actor: str | None = None, reason: str | None = None, include_request: bool = False
+    ) -> Job:
+        """As `Jobs.cancel`."""
+        return await self._run(self._change(Event.CANCEL, job_id, {}, actor, reason, include_request))
+
+    async def retry(
+        self,
+        job_id: str,
+        *,
+        retry_key: str | None = None,
+        actor: str | None = None,
+        reason: str | None = None,
+        include_request: bool = False,
+    ) -> Job:
+        """As `Jobs.retry`."""
+        return await self._run(self._retry(job_id, retry_key, actor, reason, include_request))
+
+    async def retry_many(
+        self, *, dry_run: bool = False, actor: str | None = None, reason: str | None = None, **conditions: Unpack[Filter]
+    ) -> Sequence[BulkOutcome]:
+        """As `Jobs.retry_many`."""
+        return await self._run(self._many(Event.RETRY, conditions, dry_run, actor, reason))
+
+    async def cancel_many(
+        self, *, dry_run: bool = False, actor: str | None = None, reason: str | None = None, **conditions: Unpack[Filter]
+    ) -> Sequence[BulkOutcome]:
+        """As `Jobs.cancel_many`."""
+        return await self._run(self._many(Event.CANCEL, conditions, dry_run, actor, reason))
+
+    @overload
+    async def start(
+        self, delivery: Delivery, endpoint: Endpoint[Request, Response], *, include_request: bool = True
+    ) -> AsyncAttempt[Request, Response]: ...
+    @overload
+    async def start(
+        self, delivery: Delivery, endpoint: None = None, *, include_request: bool = True
+    ) -> AsyncAttempt[Any, Any]: ...
+    async def start(
+        self, delivery: Delivery, endpoint: Endpoint[Any, Any] | None = None, *, include_request: bool = True
+    ) -> AsyncAttempt[Any, Any]:
+        """As `Jobs.start`."""
+        hold = await self._run(self._start(delivery, include_request))
+        return AsyncAttempt(self._ports, self._scope, hold, endpoint or self._endpoints.get(hold.job.endpoint))
+
+    async def sweep(self) -> SweepReport:
+        """As `Jobs.sweep`."""
+        return await self._run(sweeps.sweep(self._trusted()))
+
+    async def relay(self) -> Swept:
+        """As `Jobs.relay`."""
+        return await self._run(sweeps.relay(self._trusted()))
+
+    async def rescue(self) -> Swept:
+        """As `Jobs.rescue`."""
+        return await self._run(sweeps.rescue(self._trusted()))
+
+    async def expire(self) -> Swept:
+        """As `Jobs.expire`."""
+        return await self._run(sweeps.expire(self._trusted()))
+
+    async def cleanup(self) -> Swept:
+        """As `Jobs.cleanup`."""
+        return await self._run(sweeps.cleanup(self._trusted()))
+
+    async def forget(self) -> Swept:
+        """As `Jobs.forget`."""
+        return await self._run(sweeps.forget(self._trusted()))

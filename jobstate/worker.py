@@ -1,0 +1,375 @@
+"""The worker's side, for any engine: from a delivery to start, handler, heartbeat, and complete, fail, release or give back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from enum import StrEnum
+from threading import Event as Flag
+from threading import Thread
+from typing import Any, NamedTuple
+
+from pydantic import JsonValue
+
+from jobstate.attempt import AsyncAttempt, Attempt
+from jobstate.errors import (
+    GuardRefusedError,
+    InvalidInputError,
+    JobNotFoundError,
+    LeaseLostError,
+    OutcomeUnknownError,
+    TransitionError,
+)
+from jobstate.model import Delivery, Job, JobError, JobStatus, JobWarning
+from jobstate.service import AsyncJobs, Jobs
+
+logger = logging.getLogger("jobstate.worker")
+
+HANDLER_ERROR = "handler_error"
+"""The failure code of an exception that a handler did not mean."""
+INVALID_RESULT = "invalid_result"
+"""The failure code of a result that is not JSON, or not of the endpoint's type."""
+GIVEN_BACK_TOO_OFTEN = "given_back_too_often"
+"""The failure code of an attempt that could not be given back at no cost any more."""
+
+
+class JobFailed(Exception):  # noqa: N818  # what a handler says, not what went wrong with it
+    """Raised by a handler: the attempt failed, for a reason that its user is to read."""
+
+    def __init__(
+        self, code: str, message: str, details: dict[str, JsonValue] | None = None, *, retryable: bool = False
+    ) -> None:
+        super().__init__(code, message, details)
+        self.error = JobError(code=code, message=message, details=details)
+        self.retryable = retryable
+
+
+class RunFate(StrEnum):
+    """What became of a delivery."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    RELEASED = "released"
+    """Failed, and queued for another attempt."""
+    GIVEN_BACK = "given_back"
+    LOST = "lost"
+    """The lease went to somebody else, or the job was cancelled; the result was dropped."""
+    UNKNOWN = "unknown"
+    """Nobody can say whether the result was saved; if not, a rescue finds the job."""
+    DROPPED = "dropped"
+    """The delivery was late, repeated, or of an unknown job: acknowledge it."""
+    RETURNED = "returned"
+    """The delivery was early, or its start met an error: deliver it again."""
+
+
+class RunResult(NamedTuple):
+    """What became of a delivery, why, and, when it is to come again, not before when (Unix seconds)."""
+
+    fate: RunFate
+    reason: str | None = None
+    not_before: int | None = None
+
+
+_FATES = {JobStatus.COMPLETED: RunFate.COMPLETED, JobStatus.FAILED: RunFate.FAILED}
+
+_TELL_TRIES = 3
+"""How often the end of an attempt is told while the answers are lost: the same words twice have one effect."""
+
+
+def _not_started(delivery: Delivery, error: Exception) -> RunResult:
+    """Drop a delivery only when its run is over, started, or of no job; any other goes back."""
+    if isinstance(error, JobNotFoundError):
+        return RunResult(RunFate.DROPPED, "job_not_found")
+    if not isinstance(error, TransitionError):
+        logger.warning("%s was not started and goes back: %s", delivery.job_id, error)
+        return RunResult(RunFate.RETURNED, type(error).__name__)
+    if error.code == "not_available":
+        return RunResult(RunFate.RETURNED, error.code, error.wait_until)
+    if error.code == "run_not_reached" or error.status == JobStatus.VALIDATING:
+        return RunResult(RunFate.RETURNED, error.code)
+    return RunResult(RunFate.DROPPED, error.code)
+
+
+def _failure(error: Exception, retry_exceptions: bool) -> tuple[JobError, bool]:
+    if isinstance(error, JobFailed):
+        return error.error, error.retryable
+    logger.error("the handler raised %s", type(error).__name__, exc_info=error)
+    return JobError(code=HANDLER_ERROR, message=f"{type(error).__name__}: {error}"), retry_exceptions
+
+
+def _not_told(error: Exception, otherwise: RunFate) -> RunResult:
+    if isinstance(error, LeaseLostError):
+        return RunResult(RunFate.LOST, error.code)
+    if isinstance(error, TransitionError) and error.code == "already_finished":
+        return RunResult(_FATES.get(JobStatus(error.status), otherwise), error.code)
+    logger.warning("how the attempt ended could not be told: %s", error, exc_info=error)
+    return RunResult(RunFate.UNKNOWN, type(error).__name__)
+
+
+class _Signals:
+    """What both colours of context have in common."""
+
+    def __init__(self) -> None:
+        self._lost = False
+        self._stopping = False
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job was cancelled, or went to somebody else: stop work, nobody wants the result."""
+        return self._lost
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker is about to stop: finish soon, or be given back."""
+        return self._stopping
+
+    def stop(self) -> None:
+        """Tell the handler that the worker is about to stop."""
+        self._stopping = True
+
+
+class Context(_Signals):
+    """What a handler has besides the request: its job, a way to tell progress, and whether anyone still wants the result."""
+
+    def __init__(self, attempt: Attempt[Any, Any]) -> None:
+        super().__init__()
+        self.attempt = attempt
+
+    @property
+    def job(self) -> Job[Any, Any]:
+        """The job as last seen."""
+        return self.attempt.job
+
+    def heartbeat(self, progress: float | None = None) -> None:
+        """Keep the lease, and tell progress from 0 to 1. Raises LeaseLostError when the work is in vain."""
+        self._tell(progress, ())
+
+    def warn(self, code: str, message: str, details: dict[str, JsonValue] | None = None) -> None:
+        """Put a warning on the job, for whoever reads it. Raises LeaseLostError when the work is in vain."""
+        self._tell(None, (JobWarning(code=code, message=message, details=details),))
+
+    def artifact(self, name: str) -> bytes:
+        """A part of the request that was put into the artifact store."""
+        return self.attempt.artifact(name)
+
+    def _tell(self, progress: float | None, warnings: tuple[JobWarning, ...]) -> None:
+        try:
+            self.attempt.heartbeat(progress, warnings=warnings)
+        except LeaseLostError:
+            self._lost = True
+            raise
+
+    @contextmanager
+    def kept_alive(self) -> Generator[None]:
+        """Heartbeats in the background, at a third of the lease."""
+        lease = self.attempt.policy.lease_seconds
+        if lease is None:
+            yield
+            return
+        done = Flag()
+        thread = Thread(target=self._beat, args=(done, lease / 3), name=f"heartbeat-{self.job.id}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _beat(self, done: Flag, pause: float) -> None:
+        while not done.wait(pause) and not self._lost:
+            try:
+                self.heartbeat()
+            except LeaseLostError:
+                return
+            except Exception:
+                logger.warning("a heartbeat of %s failed; the next one may do", self.job.id, exc_info=True)
+
+
+Handler = Callable[[Any, Context], Any]
+"""Called with the request and a context; returns the response's body (or a JobResponse), or raises JobFailed."""
+
+
+def run_job(
+    jobs: Jobs,
+    delivery: Delivery,
+    handler: Handler,
+    *,
+    retry_exceptions: bool = True,
+    on_start: Callable[[Context], object] | None = None,
+) -> RunResult:
+    """Run one delivery to its end. What the engine has to know is in the answer; no Exception is raised.
+
+    An exception of the handler other than JobFailed is a failure with code `handler_error`, retryable if `retry_exceptions`.
+    A BaseException (KeyboardInterrupt, SystemExit) gives the job back and goes on. `on_start` is called with the context.
+    """
+    try:
+        context = Context(jobs.start(delivery))
+    except Exception as error:
+        return _not_started(delivery, error)
+    if on_start is not None:
+        on_start(context)
+    attempt = context.attempt
+    try:
+        with context.kept_alive():
+            result = handler(attempt.job.request, context)
+    except Exception as error:
+        if isinstance(error, LeaseLostError):
+            return RunResult(RunFate.LOST, error.code)
+        failure, retryable = _failure(error, retry_exceptions)
+        return _tell(lambda: attempt.fail(failure, retryable=retryable), RunFate.RELEASED)
+    except BaseException:
+        give_back(attempt)
+        raise
+    return _tell(lambda: _complete(attempt, result), RunFate.COMPLETED)
+
+
+def _complete(attempt: Attempt[Any, Any], result: Any) -> Job[Any, Any]:
+    try:
+        return attempt.complete(result)
+    except InvalidInputError as error:
+        return attempt.fail(JobError(code=INVALID_RESULT, message=str(error)))
+
+
+def give_back(attempt: Attempt[Any, Any]) -> RunResult:
+    """Give an attempt back; one that was given back too often is released at the cost of an attempt."""
+
+    def give() -> Job[Any, Any]:
+        try:
+            return attempt.give_back()
+        except GuardRefusedError as refusal:
+            return attempt.fail(JobError(code=GIVEN_BACK_TOO_OFTEN, message=refusal.reason), retryable=True)
+
+    return _tell(give, RunFate.GIVEN_BACK)
+
+
+def _tell(tell: Callable[[], Job[Any, Any]], otherwise: RunFate) -> RunResult:
+    for _ in range(_TELL_TRIES):
+        try:
+            return RunResult(_FATES.get(tell().status, otherwise))
+        except OutcomeUnknownError:
+            continue
+        except Exception as error:
+            return _not_told(error, otherwise)
+    return RunResult(RunFate.UNKNOWN, "outcome_unknown")
+
+
+class AsyncContext(_Signals):
+    """`Context`, awaited."""
+
+    def __init__(self, attempt: AsyncAttempt[Any, Any]) -> None:
+        super().__init__()
+        self.attempt = attempt
+
+    @property
+    def job(self) -> Job[Any, Any]:
+        """As `Context.job`."""
+        return self.attempt.job
+
+    async def heartbeat(self, progress: float | None = None) -> None:
+        """As `Context.heartbeat`."""
+        await self._tell(progress, ())
+
+    async def warn(self, code: str, message: str, details: dict[str, JsonValue] | None = None) -> None:
+        """As `Context.warn`."""
+        await self._tell(None, (JobWarning(code=code, message=message, details=details),))
+
+    async def artifact(self, name: str) -> bytes:
+        """As `Context.artifact`."""
+        return await self.attempt.artifact(name)
+
+    async def _tell(self, progress: float | None, warnings: tuple[JobWarning, ...]) -> None:
+        try:
+            await self.attempt.heartbeat(progress, warnings=warnings)
+        except LeaseLostError:
+            self._lost = True
+            raise
+
+    @asynccontextmanager
+    async def kept_alive(self) -> AsyncGenerator[None]:
+        """As `Context.kept_alive`."""
+        lease = self.attempt.policy.lease_seconds
+        if lease is None:
+            yield
+            return
+        task = asyncio.create_task(self._beat(lease / 3), name=f"heartbeat-{self.job.id}")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _beat(self, pause: float) -> None:
+        while not self._lost:
+            await asyncio.sleep(pause)
+            try:
+                await self.heartbeat()
+            except LeaseLostError:
+                return
+            except Exception:
+                logger.warning("a heartbeat of %s failed; the next one may do", self.job.id, exc_info=True)
+
+
+AsyncHandler = Callable[[Any, AsyncContext], Awaitable[Any]]
+"""`Handler`, awaited."""
+
+
+async def async_run_job(
+    jobs: AsyncJobs,
+    delivery: Delivery,
+    handler: AsyncHandler,
+    *,
+    retry_exceptions: bool = True,
+    on_start: Callable[[AsyncContext], object] | None = None,
+) -> RunResult:
+    """`run_job`, awaited. A cancelled task gives the job back, and goes on being cancelled."""
+    try:
+        context = AsyncContext(await jobs.start(delivery))
+    except Exception as error:
+        return _not_started(delivery, error)
+    if on_start is not None:
+        on_start(context)
+    attempt = context.attempt
+    try:
+        async with context.kept_alive():
+            result = await handler(attempt.job.request, context)
+    except Exception as error:
+        if isinstance(error, LeaseLostError):
+            return RunResult(RunFate.LOST, error.code)
+        failure, retryable = _failure(error, retry_exceptions)
+        return await _async_tell(lambda: attempt.fail(failure, retryable=retryable), RunFate.RELEASED)
+    except BaseException:
+        await asyncio.shield(async_give_back(attempt))
+        raise
+    return await _async_tell(lambda: _async_complete(attempt, result), RunFate.COMPLETED)
+
+
+async def _async_complete(attempt: AsyncAttempt[Any, Any], result: Any) -> Job[Any, Any]:
+    try:
+        return await attempt.complete(result)
+    except InvalidInputError as error:
+        return await attempt.fail(JobError(code=INVALID_RESULT, message=str(error)))
+
+
+async def async_give_back(attempt: AsyncAttempt[Any, Any]) -> RunResult:
+    """`give_back`, awaited."""
+
+    async def give() -> Job[Any, Any]:
+        try:
+            return await attempt.give_back()
+        except GuardRefusedError as refusal:
+            return await attempt.fail(JobError(code=GIVEN_BACK_TOO_OFTEN, message=refusal.reason), retryable=True)
+
+    return await _async_tell(give, RunFate.GIVEN_BACK)
+
+
+async def _async_tell(tell: Callable[[], Awaitable[Job[Any, Any]]], otherwise: RunFate) -> RunResult:
+    for _ in range(_TELL_TRIES):
+        try:
+            return RunResult(_FATES.get((await tell()).status, otherwise))
+        except OutcomeUnknownError:
+            continue
+        except Exception as error:
+            return _not_told(error, otherwise)
+    return RunResult(RunFate.UNKNOWN, "outcome_unknown")

@@ -1,0 +1,251 @@
+"""What the tests stand on: worlds (a service with all its ports in hand), faults, and jobs in any status."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from inspect import iscoroutinefunction
+from pathlib import Path
+from typing import Any, cast
+
+from jobstate import AsyncJobs, Attempt, Delivery, DispatchError, Job, Jobs, OutcomeUnknownError, Policy, StaleJobError
+from jobstate.lifecycle import new_job
+from jobstate.lifecycle.creation import Draft
+from jobstate.memory import (
+    AsyncMemoryArtifactStore,
+    AsyncMemoryDispatcher,
+    AsyncMemoryRepository,
+    MemoryArtifactStore,
+    MemoryDispatcher,
+    MemoryRepository,
+)
+from jobstate.model import evolve
+from jobstate.testing import ManualClock
+
+NOW = 1_700_000_000
+ORG = "org_a"
+ENDPOINT = "/v1/documents/extract"
+REQUEST = {"document": "invoice.pdf", "pages": [1, 2]}
+
+WORLDS = ("memory", "async-memory", "sqlite")
+"""The worlds that a test of the service runs in, unless it says otherwise."""
+
+Write = Callable[[], object]
+
+
+class Synced:
+    """An async object whose methods are called like sync ones: one text of a test serves both colours."""
+
+    def __init__(self, inner: Any, runner: asyncio.Runner) -> None:
+        self._inner = inner
+        self._runner = runner
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._inner, name)
+        if not callable(value):
+            return value
+
+        @wraps(value)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = value(*args, **kwargs)
+            if asyncio.iscoroutine(result):
+                result = self._runner.run(result)
+            if type(result).__name__ in ("AsyncAttempt", "AsyncJobs"):
+                return Synced(result, self._runner)
+            return result
+
+        return call
+
+
+class Faulty:
+    """A port of either colour, some of whose next calls go wrong.
+
+    `lose("save")`: the call is made and its answer lost (OutcomeUnknownError). `drop("save")`: the same answer, and the call is
+    not made. `stale("save")`, `fail("save", error)`: not made, with that error. `then("save", write)`: after the call was made,
+    somebody else's write, before the answer. Faults of one method apply to its next calls, in order; `skip` lets calls pass first.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._faults: dict[str, list[tuple[bool, Exception | None, Write | None]]] = {}
+        self.calls: list[str] = []
+
+    def lose(self, method: str, *, then: Write | None = None, skip: int = 0) -> None:
+        self._add(method, skip, (True, OutcomeUnknownError("job", "the answer was lost"), then))
+
+    def drop(self, method: str, *, then: Write | None = None, skip: int = 0) -> None:
+        self._add(method, skip, (False, OutcomeUnknownError("job", "the answer was lost"), then))
+
+    def stale(self, method: str, *, then: Write | None = None, skip: int = 0) -> None:
+        self._add(method, skip, (False, StaleJobError("job", 0), then))
+
+    def fail(self, method: str, error: Exception, *, skip: int = 0) -> None:
+        self._add(method, skip, (False, error, None))
+
+    def then(self, method: str, write: Write, *, skip: int = 0) -> None:
+        self._add(method, skip, (True, None, write))
+
+    def _add(self, method: str, skip: int, fault: tuple[bool, Exception | None, Write | None]) -> None:
+        self._faults.setdefault(method, []).extend([(True, None, None)] * skip + [fault])
+
+    def _next(self, method: str) -> tuple[bool, Exception | None, Write | None]:
+        self.calls.append(method)
+        waiting = self._faults.get(method)
+        return waiting.pop(0) if waiting else (True, None, None)
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._inner, name)
+        if name.startswith("_") or not callable(value) or name in ("take", "keys"):
+            return value
+        return self._async_call(name, value) if iscoroutinefunction(value) else self._sync_call(name, value)
+
+    def _sync_call(self, name: str, value: Any) -> Any:
+        @wraps(value)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            done, error, write = self._next(name)
+            result = value(*args, **kwargs) if done else None
+            return self._answer(result, error, write)
+
+        return call
+
+    def _async_call(self, name: str, value: Any) -> Any:
+        @wraps(value)
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            done, error, write = self._next(name)
+            result = await value(*args, **kwargs) if done else None
+            return self._answer(result, error, write)
+
+        return call
+
+    @staticmethod
+    def _answer(result: Any, error: Exception | None, write: Write | None) -> Any:
+        if write is not None:
+            write()
+        if error is not None:
+            raise error
+        return result
+
+
+@dataclass
+class World:
+    """A service and all its ports. `jobs` and `attempt` objects are called like sync ones in every colour.
+
+    `others` is a second face on the same data without faults: somebody else, who may be called in the middle of a fault.
+    """
+
+    jobs: Jobs
+    others: Jobs
+    repository: Any
+    dispatcher: Any
+    artifacts: Any
+    clock: ManualClock
+    policy: Policy
+    organization: str = ORG
+    create_options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ours(self) -> Jobs:
+        return self.jobs.for_organization(self.organization)
+
+    def create(self, **options: Any) -> Job:
+        return self.ours.create(ENDPOINT, REQUEST, **options)
+
+    def take(self) -> Delivery:
+        delivery = self.dispatcher.take()
+        assert delivery is not None, "nothing was dispatched"
+        return cast("Delivery", delivery)
+
+    def start(self, job: Job | None = None) -> Attempt[Any, Any]:
+        """An attempt: of this job's present run, or of the next delivery."""
+        return self.jobs.start(self.take() if job is None else self.row(job.id).delivery)
+
+    def row(self, job_id: str) -> Job:
+        """The row as it stands, payloads included, without faults."""
+        return self.others._run(  # type: ignore[no-any-return]
+            _load_all(job_id)
+        )
+
+
+def _load_all(job_id: str) -> Any:
+    from jobstate.effects import Load
+
+    return (yield from Load(job_id, None, True, True))
+
+
+class BrokenDispatcher:
+    """Takes nothing."""
+
+    transactional = False
+
+    def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
+        raise DispatchError("the broker is down")
+
+    def revoke(self, task_name: str) -> None:
+        raise DispatchError("the broker is down")
+
+
+@contextmanager
+def make_world(kind: str, folder: Path, policy: Policy | None = None, *, dispatcher: bool = True) -> Iterator[World]:
+    """A fresh world of one of WORLDS."""
+    policy = policy or Policy()
+    clock = ManualClock(NOW)
+    deliveries, store = MemoryDispatcher(), MemoryArtifactStore()
+    if kind == "async-memory":
+        with asyncio.Runner() as runner:
+            shared = MemoryRepository()
+            ports = [Faulty(AsyncMemoryRepository(shared)), Faulty(AsyncMemoryDispatcher(deliveries))]
+            artifacts = Faulty(AsyncMemoryArtifactStore(store))
+            jobs = AsyncJobs(
+                cast("Any", ports[0]),
+                cast("Any", ports[1] if dispatcher else None),
+                policy=policy,
+                clock=clock,
+                artifacts=cast("Any", artifacts),
+            )
+            others = Jobs(
+                shared, deliveries if dispatcher else None, policy=policy, clock=clock, artifacts=store
+            )  # sync, so that it can be called while the loop runs
+            synced = cast("Jobs", Synced(jobs, runner))
+            yield World(synced, others, ports[0], ports[1], artifacts, clock, policy)
+        return
+    with _repository(kind, folder) as inner:
+        repository, faulty, artifacts = Faulty(inner), Faulty(deliveries), Faulty(store)
+        face = Jobs(
+            cast("Any", repository),
+            cast("Any", faulty if dispatcher else None),
+            policy=policy,
+            clock=clock,
+            artifacts=cast("Any", artifacts),
+        )
+        others = Jobs(inner, deliveries if dispatcher else None, policy=policy, clock=clock, artifacts=store)
+        yield World(face, others, repository, faulty, artifacts, clock, policy)
+
+
+@contextmanager
+def _repository(kind: str, folder: Path) -> Iterator[Any]:
+    if kind == "memory":
+        yield MemoryRepository()
+        return
+    from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
+    from sqlalchemy import create_engine
+
+    engine = create_engine(f"sqlite:///{folder / 'jobs.sqlite'}")
+    try:
+        repository = SQLAlchemyRepository(engine)
+        repository.create_schema()
+        yield repository
+    finally:
+        engine.dispose()
+
+
+def a_job(**fields: Any) -> Job:
+    """A job of the pure core, queued in run 1 and not dispatched, with any fields changed (not validated)."""
+    draft = Draft(organization_id=ORG, endpoint=ENDPOINT, request=REQUEST)
+    job = new_job(draft, job_id="job_" + "A" * 21, now=NOW, operation="op_create", policy=Policy())
+    return evolve(job, fields)
