@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 
 from pydantic import ValidationError
 
@@ -70,8 +70,8 @@ class _Held(Generic[RequestT, ResponseT]):
     def _complete(
         self, response: Any, status_code: int, artifacts: Mapping[str, bytes] | None, warnings: Iterable[JobWarning]
     ) -> Flow[AnyJob]:
-        if isinstance(response, JobResponse):
-            status_code, response = _parts(response)
+        if _is_response(response):
+            status_code, response = response.status_code, response.body
         body = self._endpoint.encode_response(response) if self._endpoint else json_value("response", response)
         try:
             checked = JobResponse[Any](status_code=status_code, body=body)
@@ -84,8 +84,8 @@ class _Held(Generic[RequestT, ResponseT]):
         return attempts.fail(self._scope, self._hold, error, retryable=retryable, warnings=tuple(warnings))
 
 
-def _parts(response: JobResponse[Any]) -> tuple[int, Any]:
-    return response.status_code, response.body
+def _is_response(value: object) -> TypeGuard[JobResponse[Any]]:
+    return isinstance(value, JobResponse)
 
 
 class Attempt(_Held[RequestT, ResponseT]):

@@ -278,6 +278,14 @@ def narrow(job: Job[Any, Any], cls: type[_Job], changes: dict[str, Any]) -> _Job
     return _make(cls, {**job.__dict__, **changes}, job.__pydantic_fields_set__)
 
 
+_ALL_FIELDS = set(Job.model_fields)
+
+
+def stored_job(state: dict[str, Any]) -> Job[Any, Any]:
+    """A job from all of its fields as a store has kept them; what was validated when it came in is not validated again."""
+    return _make(Job, state, _ALL_FIELDS)
+
+
 class HistoryRecord(_Value, frozen=True):
     """What one save did, written with it.
 

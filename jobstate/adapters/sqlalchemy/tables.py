@@ -1,0 +1,155 @@
+"""The tables: jobs, their payloads apart from them, and their history. And the due pages, as SQL.
+
+Payloads have a table of their own, so that a transition neither reads nor rewrites them. Statuses in the partial indexes stand
+as literals, here and in the queries: a planner matches a partial index only with what it can read.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    and_,
+    case,
+    func,
+    literal_column,
+)
+from sqlalchemy.types import TypeEngine
+
+from jobstate.query import Due
+
+
+class DueTerms(NamedTuple):
+    """A due page as SQL: which rows, and their due time."""
+
+    where: ColumnElement[bool]
+    time: ColumnElement[int]
+
+
+class Tables:
+    """The library's tables on a MetaData, with a prefix and in a schema of the host's choice."""
+
+    def __init__(self, metadata: MetaData | None = None, *, prefix: str = "jobstate_", schema: str | None = None) -> None:
+        self.metadata = MetaData() if metadata is None else metadata
+        self.jobs = Table(f"{prefix}jobs", self.metadata, *_job_columns(), schema=schema)
+        self.payloads = Table(
+            f"{prefix}payloads",
+            self.metadata,
+            Column("job_id", String(32), primary_key=True),
+            Column("request", Text),
+            Column("response", Text),
+            schema=schema,
+        )
+        self.history = Table(
+            f"{prefix}history",
+            self.metadata,
+            Column("job_id", String(32), primary_key=True),
+            Column("version", Integer, primary_key=True),
+            Column("event", String(32), nullable=False),
+            Column("source", String(16)),
+            Column("target", String(16), nullable=False),
+            Column("at", BigInteger, nullable=False),
+            Column("attempt", Integer, nullable=False),
+            Column("operation", String(64), nullable=False),
+            Column("actor", Text),
+            Column("reason", Text),
+            Column("changes", Text, nullable=False),
+            schema=schema,
+        )
+        self.due = {due: _due_terms(due, self.jobs) for due in Due}
+        self._index(prefix)
+
+    def _index(self, prefix: str) -> None:
+        jobs = self.jobs.c
+        key = jobs.idempotency_key
+        where: dict[str, Any] = {"sqlite_where": key.is_not(None), "postgresql_where": key.is_not(None)}
+        Index(f"{prefix}idempotency", jobs.organization_id, key, unique=True, **where)
+        Index(f"{prefix}by_organization", jobs.organization_id, jobs.id)
+        Index(f"{prefix}by_status", jobs.status, jobs.id)
+        for due, terms in self.due.items():
+            where = {"sqlite_where": terms.where, "postgresql_where": terms.where}
+            Index(f"{prefix}due_{due}", terms.time, jobs.id, **where)
+
+
+def _job_columns() -> list[Column[Any]]:
+    time = BigInteger()
+    columns: list[tuple[str, TypeEngine[Any], bool]] = [
+        ("organization_id", String(255), False),
+        ("endpoint", String(255), False),
+        ("metadata", JSON(), False),
+        ("idempotency_key", String(255), True),
+        ("request_digest", String(64), True),
+        ("trace_context", Text(), True),
+        ("status", String(16), False),
+        ("held", Boolean(), False),
+        ("version", Integer(), False),
+        ("run", Integer(), False),
+        ("operation", String(64), False),
+        ("lease_token", String(255), True),
+        ("lease_expires_at", time, True),
+        ("available_at", time, True),
+        ("retried_at", time, True),
+        ("retry_key", String(255), True),
+        ("task_name", Text(), True),
+        ("dispatched_at", time, True),
+        ("dispatch_count", Integer(), False),
+        ("dispatch_delayed_at", time, True),
+        ("request_artifacts", Text(), True),
+        ("response_artifacts", Text(), True),
+        ("result_digest", String(64), True),
+        ("error", Text(), True),
+        ("warnings", Text(), True),
+        ("progress", Float(), True),
+        ("attempt_count", Integer(), False),
+        ("attempt_base", Integer(), False),
+        ("give_backs", Integer(), False),
+        ("max_attempts", Integer(), False),
+        ("ttl", time, False),
+        ("last_attempt_at", time, True),
+        ("last_failure_code", String(128), True),
+        ("cancelled", Boolean(), False),
+        ("created_at", time, False),
+        ("updated_at", time, False),
+        ("started_at", time, True),
+        ("completed_at", time, True),
+        ("expires_at", time, False),
+        ("cleanup_started_at", time, True),
+        ("cleanup_completed_at", time, True),
+    ]
+    key: Column[Any] = Column("id", String(32), primary_key=True)
+    return [key, *(Column(name, kind, nullable=nullable) for name, kind, nullable in columns)]
+
+
+def _due_terms(due: Due, jobs: Table) -> DueTerms:
+    """One row of `Due`'s table as SQL."""
+    c = jobs.c
+    queued = c.status == literal_column("'queued'")
+    expired = c.status == literal_column("'expired'")
+    if due is Due.PENDING:
+        return DueTerms(and_(queued, c.dispatched_at.is_(None)), func.coalesce(c.available_at, c.retried_at, c.created_at))
+    if due is Due.UNSTARTED:
+        later = case((c.available_at > c.dispatched_at, c.available_at), else_=c.dispatched_at)
+        return DueTerms(and_(queued, c.dispatched_at.is_not(None)), later)
+    if due is Due.UNLEASED:
+        held = c.status == literal_column("'in_progress'")
+        return DueTerms(and_(held, c.lease_expires_at.is_not(None)), c.lease_expires_at)
+    if due is Due.EXPIRING:
+        return DueTerms(c.status != literal_column("'expired'"), c.expires_at)
+    if due is Due.UNCLEANED:
+        return DueTerms(and_(expired, c.cleanup_started_at.is_(None)), c.expires_at)
+    if due is Due.CLEANING:
+        begun = and_(expired, c.cleanup_started_at.is_not(None), c.cleanup_completed_at.is_(None))
+        return DueTerms(begun, c.cleanup_started_at)
+    return DueTerms(and_(expired, c.cleanup_completed_at.is_not(None)), c.cleanup_completed_at)
