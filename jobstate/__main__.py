@@ -1,0 +1,76 @@
+"""The command line: `python -m jobstate`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from jobstate.errors import JobNotFoundError, JobstateError
+
+DATABASE = Path("jobstate.sqlite")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command. Exit codes: 0 done, 1 not done (the reason is on standard error), 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except ImportError as error:
+        print(f"jobstate: {error.name} is missing: pip install 'jobstate[demo]'", file=sys.stderr)
+    except (JobstateError, OSError, ValueError) as error:
+        print(f"jobstate: {error}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m jobstate", description="Job semantics to embed.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    demo = commands.add_parser("demo", help="send a document through its whole life on a SQLite file, and watch")
+    demo.add_argument(
+        "file", nargs="?", type=Path, help="a PDF or text file; without one, an invoice that comes with the package"
+    )
+    demo.set_defaults(run=_demo)
+    jobs = commands.add_parser("jobs", help="list the jobs of a database, or show one with its history")
+    jobs.add_argument("job_id", nargs="?", help="the job to show")
+    jobs.add_argument("--status", help="list only jobs in this status")
+    jobs.add_argument("--limit", type=int, default=20, help="at most this many (1 to 1000, default 20)")
+    jobs.set_defaults(run=_jobs)
+    for command in (demo, jobs):
+        command.add_argument("--database", type=Path, default=DATABASE, help=f"a SQLite file (default {DATABASE})")
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from jobstate.demo import run_demo
+    from jobstate.show import open_out
+
+    return 0 if run_demo(options.database, options.file, open_out()) else 1
+
+
+def _jobs(options: argparse.Namespace) -> int:
+    from sqlalchemy import create_engine
+
+    from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
+    from jobstate.service import Jobs
+    from jobstate.show import open_out, show_job, show_jobs
+
+    if not options.database.exists():
+        raise FileNotFoundError(f"{options.database} does not exist: name a file with --database, or run the demo first")
+    engine = create_engine(f"sqlite:///{options.database}")
+    try:
+        jobs = Jobs(SQLAlchemyRepository(engine))
+        out = open_out()
+        if options.job_id is None:
+            show_jobs(out, jobs.list(limit=options.limit, status=options.status).data)
+        else:
+            show_job(out, jobs.retrieve(options.job_id), jobs.history(options.job_id))
+    except JobNotFoundError as error:
+        raise ValueError(f"{error} (in {options.database})") from error
+    finally:
+        engine.dispose()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
