@@ -15,7 +15,7 @@ from jobstate.errors import InvalidInputError
 from jobstate.flows import attempts
 from jobstate.flows.settle import Scope
 from jobstate.model import Job, JobError, JobResponse, JobWarning, RequestT, ResponseT
-from jobstate.payload import check_artifacts, invalid_input, json_value
+from jobstate.payload import check_artifacts, instance, invalid_input, json_value
 from jobstate.policy import Policy
 
 AnyJob = Job[Any, Any]
@@ -65,7 +65,7 @@ class _Held(Generic[RequestT, ResponseT]):
     def _heartbeat(self, progress: float | None, warnings: Iterable[JobWarning]) -> Flow[AnyJob]:
         if progress is not None and not 0 <= progress <= 1:
             raise InvalidInputError("progress", f"a number from 0 to 1 is needed, not {progress!r}")
-        return attempts.heartbeat(self._scope, self._hold, progress, tuple(warnings))
+        return attempts.heartbeat(self._scope, self._hold, progress, _checked(warnings))
 
     def _complete(
         self, response: Any, status_code: int, artifacts: Mapping[str, bytes] | None, warnings: Iterable[JobWarning]
@@ -78,10 +78,15 @@ class _Held(Generic[RequestT, ResponseT]):
         except ValidationError as error:
             raise invalid_input(error) from None
         parts = check_artifacts("artifacts", artifacts)
-        return attempts.complete(self._scope, self._hold, checked, parts, tuple(warnings))
+        return attempts.complete(self._scope, self._hold, checked, parts, _checked(warnings))
 
     def _fail(self, error: JobError, retryable: bool, warnings: Iterable[JobWarning]) -> Flow[AnyJob]:
-        return attempts.fail(self._scope, self._hold, error, retryable=retryable, warnings=tuple(warnings))
+        error = instance("error", error, JobError)
+        return attempts.fail(self._scope, self._hold, error, retryable=retryable, warnings=_checked(warnings))
+
+
+def _checked(warnings: Iterable[JobWarning]) -> tuple[JobWarning, ...]:
+    return tuple(instance("warnings", warning, JobWarning) for warning in warnings)
 
 
 def _is_response(value: object) -> TypeGuard[JobResponse[Any]]:

@@ -21,12 +21,14 @@ from jobstate.model import (
     Delivery,
     Event,
     Job,
+    JobError,
     JobFilter,
     JobPage,
     JobStatus,
     Name,
+    Text,
 )
-from jobstate.payload import check_artifacts, invalid_input, json_object
+from jobstate.payload import check_artifacts, instance, invalid_input, json_object
 from jobstate.policy import Policy
 
 AnyJob = Job[Any, Any]
@@ -72,6 +74,7 @@ class Creation(TypedDict, total=False):
 
 
 _KEY: TypeAdapter[str] = TypeAdapter(Name)
+_WORDS: TypeAdapter[str | None] = TypeAdapter(Text | None)
 
 
 class Face:
@@ -137,6 +140,7 @@ class Face:
             available_at=options.get("available_at"),
             held=options.get("validating", False),
         )
+        _check_words(actor=options.get("actor"))
         flow = commands.create(self._scope, draft, options.get("actor"))
         return self._narrowed(flow, endpoint if isinstance(endpoint, Endpoint) else None)
 
@@ -153,7 +157,11 @@ class Face:
         reason: str | None,
         include_request: bool = False,
     ) -> Flow[AnyJob]:
+        _check_words(actor=actor, reason=reason)
         return commands.change(self._scope, job_id, event, facts, actor=actor, reason=reason, include_request=include_request)
+
+    def _reject(self, job_id: str, error: JobError, actor: str | None, reason: str | None) -> Flow[AnyJob]:
+        return self._change(Event.REJECT, job_id, {"error": instance("error", error, JobError)}, actor, reason)
 
     def _retry(
         self, job_id: str, retry_key: str | None, actor: str | None, reason: str | None, include_request: bool
@@ -213,15 +221,25 @@ class Face:
     def _many(
         self, event: Event, conditions: Filter, dry_run: bool, actor: str | None, reason: str | None
     ) -> Flow[list[BulkOutcome]]:
+        _check_words(actor=actor, reason=reason)
         return many.change_many(self._scope, event, self._filter(conditions), dry_run=dry_run, actor=actor, reason=reason)
 
     def _start(self, delivery: Delivery, include_request: bool) -> Flow[attempts.Hold]:
+        delivery = instance("delivery", delivery, Delivery)
         return attempts.start(self._scope, delivery, include_request=include_request)
 
     def _trusted(self) -> Scope:
         if self._scope.organization_id is not None:
             raise InvalidInputError("organization_id", "sweeps run for all organizations: call them on the unscoped face")
         return self._scope
+
+
+def _check_words(**words: str | None) -> None:
+    for name, value in words.items():
+        try:
+            _WORDS.validate_python(value)
+        except ValidationError as error:
+            raise invalid_input(error, name) from None
 
 
 def _one_or_more(value: str | Iterable[str]) -> Iterable[str]:

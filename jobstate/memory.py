@@ -209,8 +209,8 @@ class MemoryRepository:
 def _matches(row: AnyJob, where: JobFilter) -> bool:
     return (
         where.organization_id in (None, row.organization_id)
-        and (not where.ids or row.id in where.ids)
-        and (not where.statuses or row.status in where.statuses)
+        and (where.ids is None or row.id in where.ids)
+        and (where.statuses is None or row.status in where.statuses)
         and where.endpoint in (None, row.endpoint)
         and (where.created_from is None or row.created_at >= where.created_from)
         and (where.created_to is None or row.created_at < where.created_to)

@@ -8,10 +8,11 @@ Source of the field names and limits: the OpenAI-style job object.
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Generic, Literal, NamedTuple, Self, cast
+from typing import Annotated, Any, Generic, Literal, NamedTuple, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, JsonValue, StringConstraints
 from typing_extensions import TypeVar
@@ -70,11 +71,23 @@ def unix_seconds(value: object) -> object:
 def _plain_text(value: str) -> str:
     if "\0" in value:
         raise ValueError("the NUL character cannot be stored: remove it")
+    return str.__str__(_unicode(value))
+
+
+def _unicode(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"character {error.start} is half of a surrogate pair: give valid Unicode") from None
-    return str(value) if type(value) is str else str.__str__(value)
+    return value
+
+
+def _storable(value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"this is not JSON that every store can hold: {error}") from None
+    return value
 
 
 def _metadata(value: dict[str, str]) -> dict[str, str]:
@@ -89,12 +102,14 @@ def _metadata(value: dict[str, str]) -> dict[str, str]:
 
 
 Text = Annotated[str, AfterValidator(_plain_text)]
-Name = Annotated[Text, StringConstraints(min_length=1, max_length=255)]
-Code = Annotated[Text, StringConstraints(min_length=1, max_length=128)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_plain_text)]
+Code = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_plain_text)]
 UnixSeconds = Annotated[int, BeforeValidator(unix_seconds), Field(strict=True, ge=0, le=MAX_TIME)]
 Seconds = Annotated[int, Field(strict=True, ge=1, le=MAX_TIME)]
 Count = Annotated[int, Field(strict=True, ge=0)]
 Limit = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+Message = Annotated[str, AfterValidator(_unicode)]
+Details = Annotated[dict[str, JsonValue] | None, AfterValidator(_storable)]
 Metadata = Annotated[dict[Text, Text], AfterValidator(_metadata)]
 
 RequestT = TypeVar("RequestT", default=dict[str, Any])
@@ -113,16 +128,16 @@ class JobError(_Value, frozen=True):
     """Why a job failed: a stable code for programs, a message for people."""
 
     code: Code
-    message: str
-    details: dict[str, JsonValue] | None = None
+    message: Message
+    details: Details = None
 
 
 class JobWarning(_Value, frozen=True):
     """Something the reader of a job should know, of the same shape as an error."""
 
     code: Code
-    message: str
-    details: dict[str, JsonValue] | None = None
+    message: Message
+    details: Details = None
 
 
 class JobResponse(_Value, Generic[ResponseT], frozen=True):
@@ -307,7 +322,7 @@ class HistoryRecord(_Value, frozen=True):
 
 
 class JobFilter(_Value, frozen=True):
-    """Which jobs: all conditions given must hold; one that is None, or an empty one, is no condition.
+    """Which jobs: all conditions given must hold; None is no condition. Empty `ids` or `statuses` find nothing.
 
     `created_from` is inclusive and `created_to` exclusive, in Unix seconds; `metadata` pairs must match exactly.
     """
@@ -323,11 +338,8 @@ class JobFilter(_Value, frozen=True):
     @property
     def is_empty(self) -> bool:
         """Nothing but a tenant is asked for."""
-        return self == JobFilter(organization_id=self.organization_id)
-
-    def of(self, organization_id: str | None) -> Self:
-        """The same filter for one organization (None: for all)."""
-        return self.model_copy(update={"organization_id": organization_id})
+        asked = (self.ids, self.statuses, self.endpoint, self.created_from, self.created_to, self.metadata or None)
+        return all(condition is None for condition in asked)
 
 
 class JobPage(NamedTuple, Generic[RequestT, ResponseT]):

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -130,6 +130,16 @@ def result_digest(result: JobResponse[Any] | JobError, artifacts: tuple[Artifact
     kind = "complete" if isinstance(result, JobResponse) else "fail"
     content = [result.status_code, result.body] if isinstance(result, JobResponse) else result.model_dump(mode="json")
     return sha256(_canonical([kind, content, parts])).hexdigest()
+
+
+T = TypeVar("T")
+
+
+def instance(field: str, value: object, kind: type[T]) -> T:
+    """The value, if it is of this kind. Raises InvalidInputError."""
+    if not isinstance(value, kind):
+        raise InvalidInputError(field, f"a {kind.__name__} is needed, not {type(value).__name__}")
+    return value
 
 
 def invalid_input(error: ValidationError, prefix: str = "") -> InvalidInputError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import cached_property
 from hashlib import blake2b
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -84,7 +84,7 @@ class Policy(BaseModel, frozen=True, extra="forbid"):
         """Seconds from the beginning of a clean-up to its end: a lease and the margin, so that late attempts are over."""
         return (self.lease_seconds or 0) + self.skew_seconds
 
-    def backoff_for(self, job: Job[object, object]) -> int:
+    def backoff_for(self, job: Job[Any, Any]) -> int:
         """Seconds until the next attempt of a job that has used `attempts_used` attempts.
 
         Doubles with each attempt up to the cap; the jitter is a hash of id and run, so that the same decision taken twice

@@ -76,7 +76,7 @@ class Jobs(Face):
 
     def reject(self, job_id: str, error: JobError, *, actor: str | None = None, reason: str | None = None) -> Job:
         """Fail a job that was created with `validating=True`; it can not be retried."""
-        return self._run(self._change(Event.REJECT, job_id, {"error": error}, actor, reason))
+        return self._run(self._reject(job_id, error, actor, reason))
 
     @overload
     def retrieve(
@@ -234,7 +234,7 @@ class AsyncJobs(Face):
 
     async def reject(self, job_id: str, error: JobError, *, actor: str | None = None, reason: str | None = None) -> Job:
         """As `Jobs.reject`."""
-        return await self._run(self._change(Event.REJECT, job_id, {"error": error}, actor, reason))
+        return await self._run(self._reject(job_id, error, actor, reason))
 
     @overload
     async def retrieve(

@@ -96,7 +96,8 @@ def _failure(error: Exception, retry_exceptions: bool) -> tuple[JobError, bool]:
     if isinstance(error, JobFailed):
         return error.error, error.retryable
     logger.error("the handler raised %s", type(error).__name__, exc_info=error)
-    return JobError(code=HANDLER_ERROR, message=f"{type(error).__name__}: {error}"), retry_exceptions
+    words = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
+    return JobError(code=HANDLER_ERROR, message=words), retry_exceptions
 
 
 def _not_told(error: Exception, otherwise: RunFate) -> RunResult:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import Any, cast
+from threading import Barrier, Thread, local
+from typing import Any, TypeVar, cast
 
-from jobstate import AsyncJobs, Attempt, Delivery, DispatchError, Job, Jobs, OutcomeUnknownError, Policy, StaleJobError
+from jobstate import (
+    AsyncJobs,
+    Attempt,
+    Delivery,
+    DispatchError,
+    Job,
+    Jobs,
+    OutcomeUnknownError,
+    Policy,
+    RepositoryError,
+    StaleJobError,
+)
 from jobstate.lifecycle import new_job
 from jobstate.lifecycle.creation import Draft
 from jobstate.memory import (
@@ -65,12 +77,17 @@ class Faulty:
 
     `lose("save")`: the call is made and its answer lost (OutcomeUnknownError). `drop("save")`: the same answer, and the call is
     not made. `stale("save")`, `fail("save", error)`: not made, with that error. `then("save", write)`: after the call was made,
-    somebody else's write, before the answer. Faults of one method apply to its next calls, in order; `skip` lets calls pass first.
+    somebody else's write, before the answer. Faults of one method apply to its next calls, in order; `skip` lets some pass.
+    `late("save", until="load")`: the answer is lost at once, and the call is made only right before the next one of `until`.
+    With `by_row`, a `save_many` that goes wrong answers so for each row, as its contract has it, and raises nothing.
     """
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         self._faults: dict[str, list[tuple[bool, Exception | None, Write | None]]] = {}
+        self._late: dict[str, tuple[str, Write | None]] = {}
+        self._landing: list[tuple[str, Callable[[], Any], Write | None]] = []
+        self.by_row = False
         self.calls: list[str] = []
 
     def lose(self, method: str, *, then: Write | None = None, skip: int = 0) -> None:
@@ -87,6 +104,20 @@ class Faulty:
 
     def then(self, method: str, write: Write, *, skip: int = 0) -> None:
         self._add(method, skip, (True, None, write))
+
+    def late(self, method: str, *, until: str, then: Write | None = None, skip: int = 0) -> None:
+        self.drop(method, skip=skip)
+        self._late[method] = (until, then)
+
+    def _hold(self, method: str, call: Callable[[], Any]) -> Any:
+        if method in self._late:
+            until, write = self._late.pop(method)
+            self._landing.append((until, call, write))
+
+    def _due(self, method: str) -> list[tuple[Callable[[], Any], Write | None]]:
+        due = [(call, write) for until, call, write in self._landing if until == method]
+        self._landing = [landing for landing in self._landing if landing[0] != method]
+        return due
 
     def _add(self, method: str, skip: int, fault: tuple[bool, Exception | None, Write | None]) -> None:
         self._faults.setdefault(method, []).extend([(True, None, None)] * skip + [fault])
@@ -108,25 +139,35 @@ class Faulty:
     def _sync_call(self, name: str, value: Any) -> Any:
         @wraps(value)
         def call(*args: Any, **kwargs: Any) -> Any:
+            for landing, then in self._due(name):
+                with suppress(RepositoryError):
+                    landing()
+                self._answer(None, None, then)
             done, error, write = self._next(name)
-            result = value(*args, **kwargs) if done else None
-            return self._answer(result, error, write)
+            result = value(*args, **kwargs) if done else self._hold(name, partial(value, *args, **kwargs))
+            return self._answer(result, error, write, len(args[0]) if self.by_row and name == "save_many" else None)
 
         return call
 
     def _async_call(self, name: str, value: Any) -> Any:
         @wraps(value)
         async def call(*args: Any, **kwargs: Any) -> Any:
+            for landing, then in self._due(name):
+                with suppress(RepositoryError):
+                    await landing()
+                self._answer(None, None, then)
             done, error, write = self._next(name)
-            result = await value(*args, **kwargs) if done else None
-            return self._answer(result, error, write)
+            result = await value(*args, **kwargs) if done else self._hold(name, partial(value, *args, **kwargs))
+            return self._answer(result, error, write, len(args[0]) if self.by_row and name == "save_many" else None)
 
         return call
 
     @staticmethod
-    def _answer(result: Any, error: Exception | None, write: Write | None) -> Any:
+    def _answer(result: Any, error: Exception | None, write: Write | None, rows: int | None = None) -> Any:
         if write is not None:
             write()
+        if error is not None and rows is not None:
+            return [error] * rows
         if error is not None:
             raise error
         return result
@@ -147,7 +188,7 @@ class World:
     clock: ManualClock
     policy: Policy
     organization: str = ORG
-    create_options: dict[str, Any] = field(default_factory=dict)
+    create_options: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def ours(self) -> Jobs:
@@ -167,9 +208,7 @@ class World:
 
     def row(self, job_id: str) -> Job:
         """The row as it stands, payloads included, without faults."""
-        return self.others._run(  # type: ignore[no-any-return]
-            _load_all(job_id)
-        )
+        return self.others._run(_load_all(job_id))
 
 
 def _load_all(job_id: str) -> Any:
@@ -191,7 +230,7 @@ class BrokenDispatcher:
 
 
 @contextmanager
-def make_world(kind: str, folder: Path, policy: Policy | None = None, *, dispatcher: bool = True) -> Iterator[World]:
+def make_world(kind: str, folder: Path, policy: Policy | None = None, *, dispatcher: bool = True) -> Generator[World]:
     """A fresh world of one of WORLDS."""
     policy = policy or Policy()
     clock = ManualClock(NOW)
@@ -228,12 +267,13 @@ def make_world(kind: str, folder: Path, policy: Policy | None = None, *, dispatc
 
 
 @contextmanager
-def _repository(kind: str, folder: Path) -> Iterator[Any]:
+def _repository(kind: str, folder: Path) -> Generator[Any]:
     if kind == "memory":
         yield MemoryRepository()
         return
-    from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
     from sqlalchemy import create_engine
+
+    from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
 
     engine = create_engine(f"sqlite:///{folder / 'jobs.sqlite'}")
     try:
@@ -249,3 +289,62 @@ def a_job(**fields: Any) -> Job:
     draft = Draft(organization_id=ORG, endpoint=ENDPOINT, request=REQUEST)
     job = new_job(draft, job_id="job_" + "A" * 21, now=NOW, operation="op_create", policy=Policy())
     return evolve(job, fields)
+
+
+R = TypeVar("R")
+
+
+class Meeting:
+    """A sync port whose callers wait for one another before their first call of a method: all decided, and none has written."""
+
+    def __init__(self, inner: Any, method: str, parties: int) -> None:
+        self._inner = inner
+        self._method = method
+        self._barrier = Barrier(parties)
+        self._thread = local()
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._inner, name)
+        if name != self._method:
+            return value
+
+        @wraps(value)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not getattr(self._thread, "met", False):
+                self._thread.met = True
+                self._barrier.wait(timeout=60)
+            return value(*args, **kwargs)
+
+        return call
+
+
+def meeting(world: World, method: str, parties: int) -> Jobs:
+    """A face on a sync world's data, without faults, whose callers meet before their first call of a repository's method."""
+    ports = world.others._ports
+    return Jobs(
+        cast("Any", Meeting(ports.repository, method, parties)),
+        ports.dispatcher,
+        policy=world.policy,
+        clock=world.clock,
+        artifacts=ports.artifacts,
+    )
+
+
+def at_once(calls: Sequence[Callable[[], R]]) -> list[R | Exception]:
+    """Each call in a thread of its own, all released together: what each returned or raised, in order."""
+    barrier = Barrier(len(calls))
+    answers: list[R | Exception] = [RuntimeError("no answer")] * len(calls)
+
+    def answer(index: int) -> None:
+        barrier.wait(timeout=60)
+        try:
+            answers[index] = calls[index]()
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is this thread's answer
+            answers[index] = error
+
+    threads = [Thread(target=answer, args=(index,)) for index in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers

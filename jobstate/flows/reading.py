@@ -32,8 +32,8 @@ def list_jobs(
     include_response: bool,
 ) -> Flow[JobPage[Any, Any]]:
     """A page of jobs, and whether there are more in its direction."""
-    if not 1 <= limit <= PAGE_LIMIT:
-        raise InvalidInputError("limit", f"1 to {PAGE_LIMIT} jobs are possible on a page, not {limit}")
+    if type(limit) is not int or not 1 <= limit <= PAGE_LIMIT:
+        raise InvalidInputError("limit", f"1 to {PAGE_LIMIT} jobs are possible on a page, not {limit!r}")
     if after is not None and before is not None:
         raise InvalidInputError("before", "a page lies after one job, or before one: give only one of the two")
     found = yield from List(where, limit + 1, after, before, newest_first, include_request, include_response)

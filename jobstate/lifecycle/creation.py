@@ -19,14 +19,14 @@ from jobstate.policy import Policy, seconds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What a caller asks for when it creates a job. `request` is checked JSON; the policy gives what is None."""
+    """What a caller asks for when it creates a job. `request` is checked JSON; the rest is not checked yet."""
 
     organization_id: str | None
     endpoint: str
     request: Any
-    metadata: Mapping[str, str] | None = None
+    metadata: Any = None
     idempotency_key: str | None = None
-    trace_context: Mapping[str, str] | None = None
+    trace_context: Any = None
     artifacts: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     ttl: timedelta | None = None
     max_attempts: int | None = None
@@ -48,9 +48,9 @@ def new_job(draft: Draft, *, job_id: str, now: int, operation: str, policy: Poli
             id=job_id,
             organization_id=draft.organization_id,
             endpoint=draft.endpoint,
-            metadata=dict(draft.metadata or {}),
+            metadata={} if draft.metadata is None else draft.metadata,
             idempotency_key=draft.idempotency_key,
-            trace_context=None if draft.trace_context is None else dict(draft.trace_context),
+            trace_context=draft.trace_context,
             status=JobStatus.VALIDATING if waits else JobStatus.QUEUED,
             held=draft.held,
             run=0 if waits else 1,

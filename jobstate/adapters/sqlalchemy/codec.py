@@ -58,10 +58,8 @@ def row_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
-def encode_payload(name: str, value: Any) -> str | None:
+def encode_payload(name: str, value: Any) -> str:
     """A payload as text."""
-    if value is None:
-        return None
     return encode([value.status_code, value.body] if name == "response" else value)
 
 

@@ -61,7 +61,7 @@ class SQLAlchemyRepository:
         try:
             yield
         except SQLAlchemyError as error:
-            raise RepositoryError(f"the database failed, nothing was done: {error}") from error
+            raise RepositoryError(f"the database failed, nothing was done: {_words(error)}") from error
 
     @contextmanager
     def _read(self) -> Generator[Connection]:
@@ -82,7 +82,7 @@ class SQLAlchemyRepository:
             try:
                 connection.exec_driver_sql("COMMIT")
             except DBAPIError as error:
-                raise OutcomeUnknownError(job_id, f"the commit failed: {error.orig}") from error
+                raise OutcomeUnknownError(job_id, f"the commit failed: {_words(error)}") from error
 
     @staticmethod
     def _prepare(connection: Connection) -> None:
@@ -98,8 +98,9 @@ class SQLAlchemyRepository:
             if connection.execute(statements.insert_job, row).rowcount != 1:
                 standing = connection.execute(statements.standing, row).mappings().one()
                 return job_of(standing)
-            payloads = {name: encode_payload(name, getattr(job, name)) for name in PAYLOADS}
-            connection.execute(statements.insert_payload, {"job_id": job.id, **payloads})
+            for name in PAYLOADS:
+                if getattr(job, name) is not None:
+                    self._write_payload(connection, job.id, name, getattr(job, name))
             connection.execute(statements.insert_record, record_row(record))
             if within is not None:
                 within(connection)
@@ -139,12 +140,17 @@ class SQLAlchemyRepository:
         row = row_of(transition.changes)
         if connection.execute(self._statements.update_job(tuple(row)), row | at).rowcount != 1:
             raise StaleJobError(transition.job_id, transition.version)
-        names = tuple(sorted(PAYLOADS & transition.changes.keys()))
-        if names:
-            payloads = {name: encode_payload(name, transition.changes[name]) for name in names}
-            connection.execute(self._statements.update_payload(names), payloads | at)
+        for name in PAYLOADS & transition.changes.keys():
+            self._write_payload(connection, transition.job_id, name, transition.changes[name])
         if (record := transition.record) is not None:
             connection.execute(self._statements.insert_record, record_row(record))
+
+    def _write_payload(self, connection: Connection, job_id: str, name: str, value: Any) -> None:
+        this = {"job_id": job_id, "name": name}
+        if value is None:
+            connection.execute(self._statements.drop_payload, this)
+        else:
+            connection.execute(self._statements.put_payload, this | {"data": encode_payload(name, value)})
 
     def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
         """As `Repository.save_many`: one transaction, a savepoint for each."""
@@ -164,7 +170,7 @@ class SQLAlchemyRepository:
             self._apply(connection, transition)
         except (RepositoryError, SQLAlchemyError) as error:
             connection.exec_driver_sql("ROLLBACK TO jobstate_one")
-            return error if isinstance(error, RepositoryError) else RepositoryError(f"{transition.job_id}: {error}")
+            return error if isinstance(error, RepositoryError) else RepositoryError(f"{transition.job_id}: {_words(error)}")
         finally:
             connection.exec_driver_sql("RELEASE jobstate_one")
         return None
@@ -224,8 +230,12 @@ class SQLAlchemyRepository:
         with self._write(job_id) as connection:
             if connection.execute(self._statements.delete_job, at).rowcount != 1:
                 raise StaleJobError(job_id, version)
-            connection.execute(self._statements.delete_payload, {"at_id": job_id})
+            connection.execute(self._statements.delete_payloads, {"at_id": job_id})
             connection.execute(self._statements.delete_history, {"at_id": job_id})
+
+
+def _words(error: SQLAlchemyError) -> str:
+    return str(error.orig) if isinstance(error, DBAPIError) else str(error)
 
 
 def _is_busy(error: RepositoryError) -> bool:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Delete,
     Executable,
+    FromClause,
     Insert,
     Select,
     Update,
@@ -18,6 +18,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    literal_column,
     or_,
     select,
     tuple_,
@@ -45,7 +46,12 @@ class Statements:
         same_key = (jobs.c.organization_id == bindparam("organization_id")) & key
         self.insert_job: Insert = sqlite.insert(jobs).on_conflict_do_nothing()
         self.standing: Select[Any] = select(jobs).where(or_(jobs.c.id == bindparam("id"), same_key)).limit(1)
-        self.insert_payload: Insert = insert(payloads)
+        new = sqlite.insert(payloads)
+        self.put_payload: Insert = new.on_conflict_do_update(
+            index_elements=[payloads.c.job_id, payloads.c.name], set_={"data": new.excluded.data}
+        )
+        this = (payloads.c.job_id == bindparam("job_id")) & (payloads.c.name == bindparam("name"))
+        self.drop_payload: Delete = delete(payloads).where(this)
         self.insert_record: Insert = insert(history)
         self.history: Select[Any] = (
             select(history)
@@ -54,7 +60,7 @@ class Statements:
         )
         here = (jobs.c.id == bindparam("at_id")) & (jobs.c.version == bindparam("at_version"))
         self.delete_job: Delete = delete(jobs).where(here)
-        self.delete_payload: Delete = delete(payloads).where(payloads.c.job_id == bindparam("at_id"))
+        self.delete_payloads: Delete = delete(payloads).where(payloads.c.job_id == bindparam("at_id"))
         self.delete_history: Delete = delete(history).where(history.c.job_id == bindparam("at_id"))
         self._here = here
 
@@ -72,16 +78,6 @@ class Statements:
 
         return self._keep(("update", columns), build)
 
-    def update_payload(self, names: tuple[str, ...]) -> Update:
-        """Set some payloads."""
-        payloads = self._tables.payloads
-
-        def build() -> Update:
-            values: dict[str, Any] = {name: bindparam(name) for name in names}
-            return update(payloads).where(payloads.c.job_id == bindparam("at_id")).values(values)
-
-        return self._keep(("payload", names), build)
-
     def load(self, scoped: bool, request: bool, response: bool) -> Select[Any]:
         """One job by `id`, and `organization_id` where it is scoped."""
 
@@ -93,12 +89,16 @@ class Statements:
         return self._keep(("load", scoped, request, response), build)
 
     def _rows(self, request: bool, response: bool) -> Select[Any]:
-        jobs, payloads = self._tables.jobs, self._tables.payloads
-        asked = ((request, payloads.c.request), (response, payloads.c.response))
-        wanted: list[Column[Any]] = [column for flag, column in asked if flag]
-        if not wanted:
-            return select(jobs)
-        return select(jobs, *wanted).join_from(jobs, payloads, payloads.c.job_id == jobs.c.id, isouter=True)
+        jobs = self._tables.jobs
+        source: FromClause = jobs
+        wanted: list[ColumnElement[Any]] = []
+        for name, asked in (("request", request), ("response", response)):
+            if asked:
+                payload = self._tables.payloads.alias(name)
+                this = (payload.c.job_id == jobs.c.id) & (payload.c.name == literal_column(f"'{name}'"))
+                source = source.outerjoin(payload, this)
+                wanted.append(payload.c.data.label(name))
+        return select(jobs, *wanted).select_from(source)
 
     def page(self, where: JobFilter, cursor: str | None, downwards: bool, request: bool, response: bool) -> Select[Any]:
         """A keyset page by id: `cursor`, `limit`, and the filter's parameters."""
@@ -131,7 +131,7 @@ class Statements:
             "created_to": c.created_at < bindparam("created_to"),
         }
         pairs = [self._has_pair(number) for number in range(len(where.metadata or ()))]
-        return [condition for name, condition in conditions.items() if getattr(where, name)] + pairs
+        return [condition for name, condition in conditions.items() if getattr(where, name) is not None] + pairs
 
     def _has_pair(self, number: int) -> ColumnElement[bool]:
         pair = func.json_each(self._tables.jobs.c.metadata).table_valued("key", "value", name=f"pair_{number}")
@@ -168,13 +168,13 @@ def parameters(where: JobFilter) -> Parameters:
     """The parameters of a filter."""
     values: Parameters = {
         "organization_id": where.organization_id,
-        "ids": list(where.ids or ()),
-        "statuses": [status.value for status in where.statuses or ()],
+        "ids": where.ids if where.ids is None else list(where.ids),
+        "statuses": where.statuses if where.statuses is None else [status.value for status in where.statuses],
         "endpoint": where.endpoint,
         "created_from": where.created_from,
         "created_to": where.created_to,
     }
-    used: Parameters = {name: value for name, value in values.items() if value}
+    used: Parameters = {name: value for name, value in values.items() if value is not None}
     for number, (key, value) in enumerate((where.metadata or {}).items()):
         used[f"key_{number}"], used[f"value_{number}"] = key, value
     return used

@@ -1,7 +1,7 @@
 """The tables: jobs, their payloads apart from them, and their history. And the due pages, as SQL.
 
-Payloads have a table of their own, so that a transition neither reads nor rewrites them. Statuses in the partial indexes stand
-as literals, here and in the queries: a planner matches a partial index only with what it can read.
+Payloads have a table of their own, and each a row of its own, so that no write touches one that it does not change. Statuses in
+the partial indexes stand as literals, here and in the queries: a planner matches a partial index only with what it can read.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Tables:
             f"{prefix}payloads",
             self.metadata,
             Column("job_id", String(32), primary_key=True),
-            Column("request", Text),
-            Column("response", Text),
+            Column("name", String(16), primary_key=True),
+            Column("data", Text, nullable=False),
             schema=schema,
         )
         self.history = Table(
@@ -80,7 +80,9 @@ class Tables:
         Index(f"{prefix}by_status", jobs.status, jobs.id)
         for due, terms in self.due.items():
             where = {"sqlite_where": terms.where, "postgresql_where": terms.where}
-            Index(f"{prefix}due_{due}", terms.time, jobs.id, **where)
+            # Where the status is one, it leads: SQLite's planner would else take the index by status, and sort.
+            status = () if due is Due.EXPIRING else (jobs.status,)
+            Index(f"{prefix}due_{due}", *status, terms.time, jobs.id, **where)
 
 
 def _job_columns() -> list[Column[Any]]:
