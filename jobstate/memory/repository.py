@@ -1,28 +1,22 @@
-"""Repository, dispatcher and artifact store in memory, of both colours: the reference for all others.
-
-Thread-safe; gone with the process. A payload is kept as JSON text, so that what is loaded shares nothing with what was stored.
-"""
+"""The repository in memory, of both colours. A payload is kept as JSON text, so that nothing is shared with what was stored."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from bisect import bisect_left, bisect_right, insort
-from collections import deque
 from collections.abc import Iterator, Sequence
 from heapq import nsmallest
 from threading import RLock
 from typing import Any
 
 from jobstate.errors import (
-    ArtifactConflictError,
-    ArtifactNotFoundError,
     JobNotFoundError,
     RepositoryError,
     StaleJobError,
 )
 from jobstate.lifecycle import Accepted
-from jobstate.model import PAYLOADS, Delivery, HistoryRecord, Job, JobFilter, JobResponse, evolve
+from jobstate.model import PAYLOADS, HistoryRecord, Job, JobFilter, JobResponse, evolve
 from jobstate.payload import encode
 from jobstate.ports import AsyncWithin, Within
 from jobstate.query import Cursor, Due, DuePage, due_time
@@ -299,113 +293,3 @@ class AsyncMemoryRepository:
         """As `Repository.delete`."""
         async with self._writes:
             self._sync.delete(job_id, version)
-
-
-class MemoryDispatcher:
-    """A `Dispatcher` whose deliveries wait in memory until they are taken: for tests, and for a worker of one's own."""
-
-    transactional = False
-
-    def __init__(self) -> None:
-        self._tasks: deque[tuple[str, Delivery]] = deque()
-
-    def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
-        """As `Dispatcher.dispatch`."""
-        self._tasks.append((task_name, delivery))
-        return task_name
-
-    def revoke(self, task_name: str) -> None:
-        """As `Dispatcher.revoke`."""
-        for task in [task for task in self._tasks if task[0] == task_name]:
-            self._tasks.remove(task)
-
-    def take(self) -> Delivery | None:
-        """The oldest delivery, taken out; None when there is none."""
-        try:
-            return self._tasks.popleft()[1]
-        except IndexError:
-            return None
-
-    def __len__(self) -> int:
-        """How many deliveries wait."""
-        return len(self._tasks)
-
-
-class AsyncMemoryDispatcher:
-    """An `AsyncDispatcher` in memory; give it a `MemoryDispatcher` to share its deliveries."""
-
-    transactional = False
-
-    def __init__(self, shared: MemoryDispatcher | None = None) -> None:
-        self._sync = shared or MemoryDispatcher()
-
-    async def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
-        """As `Dispatcher.dispatch`."""
-        return self._sync.dispatch(delivery, task_name, transaction=transaction)
-
-    async def revoke(self, task_name: str) -> None:
-        """As `Dispatcher.revoke`."""
-        self._sync.revoke(task_name)
-
-    def take(self) -> Delivery | None:
-        """The oldest delivery, taken out; None when there is none."""
-        return self._sync.take()
-
-    def __len__(self) -> int:
-        """How many deliveries wait."""
-        return len(self._sync)
-
-
-class MemoryArtifactStore:
-    """An `ArtifactStore` in memory."""
-
-    def __init__(self) -> None:
-        self._lock = RLock()
-        self._data: dict[str, bytes] = {}
-
-    def put(self, key: str, data: bytes) -> None:
-        """As `ArtifactStore.put`."""
-        with self._lock:
-            if self._data.setdefault(key, data) != data:
-                raise ArtifactConflictError(key)
-
-    def get(self, key: str) -> bytes:
-        """As `ArtifactStore.get`."""
-        try:
-            return self._data[key]
-        except KeyError:
-            raise ArtifactNotFoundError(key) from None
-
-    def delete(self, prefix: str) -> None:
-        """As `ArtifactStore.delete`."""
-        with self._lock:
-            for key in [key for key in self._data if key.startswith(prefix)]:
-                del self._data[key]
-
-    def keys(self) -> list[str]:
-        """All keys, sorted."""
-        with self._lock:
-            return sorted(self._data)
-
-
-class AsyncMemoryArtifactStore:
-    """An `AsyncArtifactStore` in memory; give it a `MemoryArtifactStore` to share its bytes."""
-
-    def __init__(self, shared: MemoryArtifactStore | None = None) -> None:
-        self._sync = shared or MemoryArtifactStore()
-
-    async def put(self, key: str, data: bytes) -> None:
-        """As `ArtifactStore.put`."""
-        self._sync.put(key, data)
-
-    async def get(self, key: str) -> bytes:
-        """As `ArtifactStore.get`."""
-        return self._sync.get(key)
-
-    async def delete(self, prefix: str) -> None:
-        """As `ArtifactStore.delete`."""
-        self._sync.delete(prefix)
-
-    def keys(self) -> list[str]:
-        """All keys, sorted."""
-        return self._sync.keys()

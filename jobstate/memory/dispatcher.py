@@ -1,0 +1,63 @@
+"""The dispatcher in memory, of both colours."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from jobstate.model import Delivery
+
+
+class MemoryDispatcher:
+    """A `Dispatcher` whose deliveries wait in memory until they are taken: for tests, and for a worker of one's own."""
+
+    transactional = False
+
+    def __init__(self) -> None:
+        self._tasks: deque[tuple[str, Delivery]] = deque()
+
+    def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
+        """As `Dispatcher.dispatch`."""
+        self._tasks.append((task_name, delivery))
+        return task_name
+
+    def revoke(self, task_name: str) -> None:
+        """As `Dispatcher.revoke`."""
+        for task in [task for task in self._tasks if task[0] == task_name]:
+            self._tasks.remove(task)
+
+    def take(self) -> Delivery | None:
+        """The oldest delivery, taken out; None when there is none."""
+        try:
+            return self._tasks.popleft()[1]
+        except IndexError:
+            return None
+
+    def __len__(self) -> int:
+        """How many deliveries wait."""
+        return len(self._tasks)
+
+
+class AsyncMemoryDispatcher:
+    """An `AsyncDispatcher` in memory; give it a `MemoryDispatcher` to share its deliveries."""
+
+    transactional = False
+
+    def __init__(self, shared: MemoryDispatcher | None = None) -> None:
+        self._sync = shared or MemoryDispatcher()
+
+    async def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
+        """As `Dispatcher.dispatch`."""
+        return self._sync.dispatch(delivery, task_name, transaction=transaction)
+
+    async def revoke(self, task_name: str) -> None:
+        """As `Dispatcher.revoke`."""
+        self._sync.revoke(task_name)
+
+    def take(self) -> Delivery | None:
+        """The oldest delivery, taken out; None when there is none."""
+        return self._sync.take()
+
+    def __len__(self) -> int:
+        """How many deliveries wait."""
+        return len(self._sync)
