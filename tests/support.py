@@ -24,6 +24,8 @@ from jobstate import (
     RepositoryError,
     StaleJobError,
 )
+from jobstate.drivers import Ports, perform
+from jobstate.effects import Effect, Flow
 from jobstate.lifecycle import new_job
 from jobstate.lifecycle.creation import Draft
 from jobstate.memory import (
@@ -295,17 +297,20 @@ R = TypeVar("R")
 
 
 class Meeting:
-    """A sync port whose callers wait for one another before their first call of a method: all decided, and none has written."""
+    """A sync port whose callers wait for one another before their first call of a method: all decided, and none has written.
 
-    def __init__(self, inner: Any, method: str, parties: int) -> None:
+    Several methods, with blanks between them, are one meeting.
+    """
+
+    def __init__(self, inner: Any, methods: str, parties: int) -> None:
         self._inner = inner
-        self._method = method
+        self._methods = methods.split()
         self._barrier = Barrier(parties)
         self._thread = local()
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._inner, name)
-        if name != self._method:
+        if name not in self._methods:
             return value
 
         @wraps(value)
@@ -318,11 +323,11 @@ class Meeting:
         return call
 
 
-def meeting(world: World, method: str, parties: int) -> Jobs:
+def meeting(world: World, methods: str, parties: int) -> Jobs:
     """A face on a sync world's data, without faults, whose callers meet before their first call of a repository's method."""
     ports = world.others._ports
     return Jobs(
-        cast("Any", Meeting(ports.repository, method, parties)),
+        cast("Any", Meeting(ports.repository, methods, parties)),
         ports.dispatcher,
         policy=world.policy,
         clock=world.clock,
@@ -348,3 +353,31 @@ def at_once(calls: Sequence[Callable[[], R]]) -> list[R | Exception]:
     for thread in threads:
         thread.join()
     return answers
+
+
+@dataclass
+class Actor:
+    """A flow that is run effect by effect: what is never stepped again was killed there."""
+
+    flow: Flow[Any]
+    ports: Ports
+    effect: Effect[Any] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.effect = next(self.flow)
+
+    def step(self) -> None:
+        assert self.effect is not None
+        try:
+            try:
+                result = perform(self.effect, self.ports)
+            except Exception as error:  # noqa: BLE001  # thrown in, as the drivers do
+                self.effect = self.flow.throw(error)
+            else:
+                self.effect = self.flow.send(result)
+        except StopIteration:
+            self.effect = None
+
+    def finish(self) -> None:
+        while self.effect is not None:
+            self.step()
