@@ -13,8 +13,9 @@ from jobstate.effects import Flow
 from jobstate.endpoint import Endpoint
 from jobstate.errors import InvalidInputError
 from jobstate.flows import attempts
+from jobstate.flows.reading import as_shown
 from jobstate.flows.settle import Scope
-from jobstate.model import Job, JobError, JobResponse, JobWarning, RequestT, ResponseT
+from jobstate.model import Event, Job, JobError, JobResponse, JobWarning, RequestT, ResponseT
 from jobstate.payload import check_artifacts, instance, invalid_input, json_value
 from jobstate.policy import Policy
 
@@ -28,14 +29,28 @@ class _Held(Generic[RequestT, ResponseT]):
     def __init__(self, ports: Ports, scope: Scope, hold: attempts.Hold, endpoint: Endpoint[RequestT, ResponseT] | None) -> None:
         self._ports = ports
         self._scope = scope
-        self._hold = hold if endpoint is None else hold._replace(job=endpoint.narrow(hold.job))
+        self._hold = hold
         self._endpoint = endpoint
+        self._unreadable: InvalidInputError | None = None
+        if endpoint is not None:
+            try:
+                self._hold = hold._replace(job=endpoint.narrow(hold.job))
+            except InvalidInputError as error:
+                self._unreadable, self._endpoint = error, None
         self._lock = Lock()
+        self._ended: Event | None = None
 
     @property
     def job(self) -> Job[RequestT, ResponseT]:
-        """The job as this attempt last saw it."""
+        """The job as this attempt last saw it. Raises InvalidInputError when its request is not of the endpoint's type."""
+        if self._unreadable is not None:
+            raise self._unreadable
         return self._hold.job
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self._hold.job.id
 
     @property
     def number(self) -> int:
@@ -52,9 +67,23 @@ class _Held(Generic[RequestT, ResponseT]):
         """The policy that its decisions follow."""
         return self._scope.policy
 
-    def _seen(self, flow: Flow[AnyJob]) -> Flow[Job[RequestT, ResponseT]]:
-        """Run a command, and keep the newest job: a heartbeat in the background may answer late."""
-        job = yield from flow
+    @property
+    def ended(self) -> Event | None:
+        """How this attempt ended: complete, fail, release or give_back; None while nothing of it is known here."""
+        return self._ended
+
+    def _ending(self, flow: Flow[attempts.Ended]) -> Flow[Job[RequestT, ResponseT]]:
+        """Run a command that ends the attempt, and keep how."""
+        ended = yield from flow
+        self._ended = ended.event
+        return self._see(ended.job)
+
+    def _beating(self, flow: Flow[AnyJob]) -> Flow[Job[RequestT, ResponseT]]:
+        return self._see((yield from flow))
+
+    def _see(self, job: AnyJob) -> Job[RequestT, ResponseT]:
+        """Keep the newest job: a heartbeat in the background may answer late."""
+        job = as_shown(job)
         if self._endpoint is not None:
             job = self._endpoint.narrow(job)
         with self._lock:
@@ -69,7 +98,7 @@ class _Held(Generic[RequestT, ResponseT]):
 
     def _complete(
         self, response: Any, status_code: int, artifacts: Mapping[str, bytes] | None, warnings: Iterable[JobWarning]
-    ) -> Flow[AnyJob]:
+    ) -> Flow[attempts.Ended]:
         if _is_response(response):
             status_code, response = response.status_code, response.body
         body = self._endpoint.encode_response(response) if self._endpoint else json_value("response", response)
@@ -80,7 +109,7 @@ class _Held(Generic[RequestT, ResponseT]):
         parts = check_artifacts("artifacts", artifacts)
         return attempts.complete(self._scope, self._hold, checked, parts, _checked(warnings))
 
-    def _fail(self, error: JobError, retryable: bool, warnings: Iterable[JobWarning]) -> Flow[AnyJob]:
+    def _fail(self, error: JobError, retryable: bool, warnings: Iterable[JobWarning]) -> Flow[attempts.Ended]:
         error = instance("error", error, JobError)
         return attempts.fail(self._scope, self._hold, error, retryable=retryable, warnings=_checked(warnings))
 
@@ -105,7 +134,7 @@ class Attempt(_Held[RequestT, ResponseT]):
 
     def heartbeat(self, progress: float | None = None, *, warnings: Iterable[JobWarning] = ()) -> Job[RequestT, ResponseT]:
         """Keep the lease, and tell progress (0 to 1) and warnings (added to those told before)."""
-        return self._run(self._seen(self._heartbeat(progress, warnings)))
+        return self._run(self._beating(self._heartbeat(progress, warnings)))
 
     def complete(
         self,
@@ -116,17 +145,17 @@ class Attempt(_Held[RequestT, ResponseT]):
         warnings: Iterable[JobWarning] = (),
     ) -> Job[RequestT, ResponseT]:
         """Bring the result: the job is completed. The same result again is fine; another one is refused."""
-        return self._run(self._seen(self._complete(response, status_code, artifacts, warnings)))
+        return self._run(self._ending(self._complete(response, status_code, artifacts, warnings)))
 
     def fail(
         self, error: JobError, *, retryable: bool = False, warnings: Iterable[JobWarning] = ()
     ) -> Job[RequestT, ResponseT]:
         """End without a result: failed, or queued again after a pause when `retryable` and attempts are left."""
-        return self._run(self._seen(self._fail(error, retryable, warnings)))
+        return self._run(self._ending(self._fail(error, retryable, warnings)))
 
     def give_back(self) -> Job[RequestT, ResponseT]:
         """Stop in good order: the job is queued again at once, at no cost to its budget."""
-        return self._run(self._seen(attempts.give_back(self._scope, self._hold)))
+        return self._run(self._ending(attempts.give_back(self._scope, self._hold)))
 
     def artifact(self, name: str) -> bytes:
         """A part of the request that was put into the artifact store."""
@@ -143,7 +172,7 @@ class AsyncAttempt(_Held[RequestT, ResponseT]):
         self, progress: float | None = None, *, warnings: Iterable[JobWarning] = ()
     ) -> Job[RequestT, ResponseT]:
         """As `Attempt.heartbeat`."""
-        return await self._run(self._seen(self._heartbeat(progress, warnings)))
+        return await self._run(self._beating(self._heartbeat(progress, warnings)))
 
     async def complete(
         self,
@@ -154,17 +183,17 @@ class AsyncAttempt(_Held[RequestT, ResponseT]):
         warnings: Iterable[JobWarning] = (),
     ) -> Job[RequestT, ResponseT]:
         """As `Attempt.complete`."""
-        return await self._run(self._seen(self._complete(response, status_code, artifacts, warnings)))
+        return await self._run(self._ending(self._complete(response, status_code, artifacts, warnings)))
 
     async def fail(
         self, error: JobError, *, retryable: bool = False, warnings: Iterable[JobWarning] = ()
     ) -> Job[RequestT, ResponseT]:
         """As `Attempt.fail`."""
-        return await self._run(self._seen(self._fail(error, retryable, warnings)))
+        return await self._run(self._ending(self._fail(error, retryable, warnings)))
 
     async def give_back(self) -> Job[RequestT, ResponseT]:
         """As `Attempt.give_back`."""
-        return await self._run(self._seen(attempts.give_back(self._scope, self._hold)))
+        return await self._run(self._ending(attempts.give_back(self._scope, self._hold)))
 
     async def artifact(self, name: str) -> bytes:
         """As `Attempt.artifact`."""

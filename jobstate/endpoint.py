@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from jobstate.errors import InvalidInputError
 from jobstate.model import Job, JobResponse, RequestT, ResponseT, narrow
-from jobstate.payload import invalid_input, json_object, json_value
+from jobstate.payload import encode, invalid_input, json_object, json_value
 
 
 class Endpoint(Generic[RequestT, ResponseT]):
@@ -46,28 +46,51 @@ class Endpoint(Generic[RequestT, ResponseT]):
 
     def encode_request(self, value: object) -> dict[str, Any]:
         """A request as checked JSON. Raises InvalidInputError with the field's path."""
-        try:
-            request = self._requests.validate_python(value)
-        except ValidationError as error:
-            raise invalid_input(error, "request") from None
-        return json_object("request", self._requests.dump_python(request, mode="json"))
+        return json_object("request", _encode(self._requests, "request", value))
 
     def encode_response(self, value: object) -> Any:
         """A response's body as checked JSON. Raises InvalidInputError with the field's path."""
-        try:
-            body = self._responses.validate_python(value)
-        except ValidationError as error:
-            raise invalid_input(error, "response") from None
-        return json_value("response", self._responses.dump_python(body, mode="json"))
+        return _encode(self._responses, "response", value)
 
-    def narrow(self, job: Job[Any, Any]) -> Job[RequestT, ResponseT]:
-        """The job with its payloads in this endpoint's types. Raises InvalidInputError for a job of another endpoint."""
+    def check(self, job: Job[Any, Any]) -> None:
+        """Raises InvalidInputError for a job of another endpoint."""
         if job.endpoint != self.name:
             raise InvalidInputError("endpoint", f"{job.id} is a job of {job.endpoint}, not of {self.name}")
+
+    def narrow(self, job: Job[Any, Any]) -> Job[RequestT, ResponseT]:
+        """The job with its payloads in this endpoint's types.
+
+        Raises InvalidInputError for a job of another endpoint, and for a payload that these types cannot read.
+        """
+        self.check(job)
         payloads: dict[str, Any] = {}
         if job.request is not None:
-            payloads["request"] = self._requests.validate_python(job.request)
+            payloads["request"] = _decode(self._requests, "request", job.request, self.request)
         if job.response is not None:
-            body = self._responses.validate_python(job.response.body)
+            body = _decode(self._responses, "response", job.response.body, self.response)
             payloads["response"] = self._response_type.model_construct(status_code=job.response.status_code, body=body)
         return narrow(job, self.job_type, payloads)
+
+
+def _encode(adapter: TypeAdapter[Any], field: str, value: object) -> Any:
+    """What is stored for a value; it was read back once, so that it can be read back later."""
+    try:
+        checked = adapter.validate_python(value)
+        encoded = json_value(field, adapter.dump_python(checked, mode="json", by_alias=True))
+    except ValidationError as error:
+        raise invalid_input(error, field) from None
+    try:
+        adapter.validate_json(encode(encoded))
+    except ValidationError as error:
+        words = "what is stored could not be read back: give the type the same form for reading and writing"
+        raise InvalidInputError(field, f"{words} ({invalid_input(error, field)})") from None
+    return encoded
+
+
+def _decode(adapter: TypeAdapter[Any], field: str, value: Any, kind: Any) -> Any:
+    if isinstance(kind, type) and isinstance(value, kind) and not isinstance(value, dict):
+        return value
+    try:
+        return adapter.validate_json(encode(value))
+    except ValidationError as error:
+        raise invalid_input(error, field) from None

@@ -12,14 +12,16 @@ from pydantic import TypeAdapter, ValidationError
 from jobstate.drivers import Ports
 from jobstate.effects import Flow
 from jobstate.endpoint import Endpoint
-from jobstate.errors import InvalidInputError
+from jobstate.errors import InvalidInputError, JobNotFoundError
 from jobstate.flows import attempts, commands, many, reading
 from jobstate.flows.many import BulkOutcome
 from jobstate.flows.settle import Dispatching, Scope
 from jobstate.lifecycle import Draft, Facts
 from jobstate.model import (
+    JOB_ID,
     Delivery,
     Event,
+    HistoryRecord,
     Job,
     JobError,
     JobFilter,
@@ -138,14 +140,14 @@ class Face:
             ttl=options.get("ttl"),
             max_attempts=options.get("max_attempts"),
             available_at=options.get("available_at"),
-            held=options.get("validating", False),
+            held=instance("validating", options.get("validating", False), bool),
         )
         _check_words(actor=options.get("actor"))
         flow = commands.create(self._scope, draft, options.get("actor"))
         return self._narrowed(flow, endpoint if isinstance(endpoint, Endpoint) else None)
 
     def _narrowed(self, flow: Flow[AnyJob], endpoint: Endpoint[Any, Any] | None) -> Flow[AnyJob]:
-        job = yield from flow
+        job = reading.as_shown((yield from flow))
         return job if endpoint is None else endpoint.narrow(job)
 
     def _change(
@@ -158,7 +160,16 @@ class Face:
         include_request: bool = False,
     ) -> Flow[AnyJob]:
         _check_words(actor=actor, reason=reason)
-        return commands.change(self._scope, job_id, event, facts, actor=actor, reason=reason, include_request=include_request)
+        flow = commands.change(
+            self._scope,
+            _job_id(job_id),
+            event,
+            facts,
+            actor=actor,
+            reason=reason,
+            include_request=include_request,
+        )
+        return self._narrowed(flow, None)
 
     def _reject(self, job_id: str, error: JobError, actor: str | None, reason: str | None) -> Flow[AnyJob]:
         return self._change(Event.REJECT, job_id, {"error": instance("error", error, JobError)}, actor, reason)
@@ -175,8 +186,13 @@ class Face:
     def _retrieve(
         self, job_id: str, endpoint: Endpoint[Any, Any] | None, include_request: bool, include_response: bool
     ) -> Flow[Any]:
-        flow = reading.retrieve(self._scope, job_id, include_request=include_request, include_response=include_response)
+        flow = reading.retrieve(
+            self._scope, _job_id(job_id), include_request=include_request, include_response=include_response
+        )
         return self._narrowed(flow, endpoint)
+
+    def _history(self, job_id: str, after_version: int) -> Flow[list[HistoryRecord]]:
+        return reading.history(self._scope, _job_id(job_id), after_version)
 
     def _filter(self, conditions: Filter) -> JobFilter:
         _known(conditions, Filter)
@@ -211,8 +227,8 @@ class Face:
         return reading.list_jobs(
             self._filter(conditions),
             limit=limit,
-            after=after,
-            before=before,
+            after=_cursor("after", after),
+            before=_cursor("before", before),
             newest_first=order == "desc",
             include_request=include_request,
             include_response=include_response,
@@ -224,14 +240,32 @@ class Face:
         _check_words(actor=actor, reason=reason)
         return many.change_many(self._scope, event, self._filter(conditions), dry_run=dry_run, actor=actor, reason=reason)
 
-    def _start(self, delivery: Delivery, include_request: bool) -> Flow[attempts.Hold]:
-        delivery = instance("delivery", delivery, Delivery)
-        return attempts.start(self._scope, delivery, include_request=include_request)
+    def _start(self, delivery: Delivery, endpoint: Endpoint[Any, Any] | None, include_request: bool) -> Flow[attempts.Hold]:
+        _job_id(instance("delivery", delivery, Delivery).job_id)
+        check = _anything if endpoint is None else endpoint.check
+        return attempts.start(self._scope, delivery, check, include_request=include_request)
 
     def _trusted(self) -> Scope:
         if self._scope.organization_id is not None:
             raise InvalidInputError("organization_id", "sweeps run for all organizations: call them on the unscoped face")
         return self._scope
+
+
+def _anything(job: AnyJob) -> None:
+    """Any job will do."""
+
+
+def _job_id(job_id: str) -> str:
+    """An id that no job can have is refused before any store sees it, as one that no job has."""
+    if not JOB_ID.fullmatch(instance("job_id", job_id, str)):
+        raise JobNotFoundError(job_id)
+    return job_id
+
+
+def _cursor(field: str, job_id: str | None) -> str | None:
+    if job_id is not None and not JOB_ID.fullmatch(instance(field, job_id, str)):
+        raise InvalidInputError(field, f"a job's id is needed ('job_' and 21 letters, digits, '_' or '-'), not {job_id[:80]!r}")
+    return job_id
 
 
 def _check_words(**words: str | None) -> None:

@@ -7,6 +7,7 @@ again after `Policy.redispatch_after`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from heapq import heapify, heappop, heappush
@@ -22,6 +23,13 @@ from jobstate.worker import AsyncContext, AsyncHandler, Context, Handler, RunFat
 
 _AGAIN = 1
 """Seconds until a delivery whose start met an error is tried again."""
+
+
+logger = logging.getLogger("jobstate.inprocess")
+
+
+class _OverError(BaseException):
+    """The grace is over: what starts now is given back at once."""
 
 
 class _Item(NamedTuple):
@@ -93,12 +101,13 @@ class ThreadDispatcher:
         self._running: dict[int, Context] = {}
         self._threads: list[Thread] = []
         self._busy = 0
+        self._over = False
 
     def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
         """As `Dispatcher.dispatch`. Raises DispatchError when it is full or stopped."""
         with self._changed:
             self._waiting.add(task_name, delivery)
-            self._changed.notify()
+            self._changed.notify_all()
         return task_name
 
     def revoke(self, task_name: str) -> None:
@@ -143,17 +152,18 @@ class ThreadDispatcher:
             for context in self._running.values():
                 context.stop()
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._running, grace)
+            idle = self._changed.wait_for(lambda: not self._busy, grace)
+            self._over = True
             left = list(self._running.values())
         for context in left:
             give_back(context.attempt)
-        if not left:
+        if idle:
             for thread in self._threads:
                 thread.join()
 
     def _work(self, number: int, jobs: Jobs, handler: Handler, retry_exceptions: bool) -> None:
         while (item := self._next()) is not None:
-            result = RunResult(RunFate.RETURNED)
+            result = RunResult(RunFate.GIVEN_BACK)
             try:
                 result = run_job(
                     jobs,
@@ -162,6 +172,10 @@ class ThreadDispatcher:
                     retry_exceptions=retry_exceptions,
                     on_start=lambda context: self._note(number, context),
                 )
+            except _OverError:
+                return
+            except BaseException:  # a handler that exits was given back, and takes no worker along
+                logger.exception("the handler of %s asked the process to exit", item.delivery.job_id)
             finally:
                 self._done(number, item, result)
 
@@ -176,6 +190,8 @@ class ThreadDispatcher:
 
     def _note(self, number: int, context: Context) -> None:
         with self._changed:
+            if self._over:
+                raise _OverError
             self._running[number] = context
             if self._waiting.closed:
                 context.stop()
@@ -208,7 +224,7 @@ class AsyncioDispatcher:
         """As `Dispatcher.dispatch`. Raises DispatchError when it is full or stopped."""
         async with self._changed:
             self._waiting.add(task_name, delivery)
-            self._changed.notify()
+            self._changed.notify_all()
         return task_name
 
     async def revoke(self, task_name: str) -> None:
@@ -259,7 +275,7 @@ class AsyncioDispatcher:
 
     async def _work(self, number: int, jobs: AsyncJobs, handler: AsyncHandler, retry_exceptions: bool) -> None:
         while (item := await self._next()) is not None:
-            result = RunResult(RunFate.RETURNED)
+            result = RunResult(RunFate.GIVEN_BACK)
             try:
                 result = await async_run_job(
                     jobs,
@@ -268,6 +284,10 @@ class AsyncioDispatcher:
                     retry_exceptions=retry_exceptions,
                     on_start=lambda context: self._note(number, context),
                 )
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) is None or task.cancelling():
+                    raise
+                logger.warning("the handler of %s cancelled itself", item.delivery.job_id)
             finally:
                 self._running.pop(number, None)
                 self._busy -= 1

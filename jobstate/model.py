@@ -101,6 +101,7 @@ def _metadata(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
+JobId = Annotated[str, StringConstraints(pattern=f"^{JOB_ID.pattern}$")]
 Text = Annotated[str, AfterValidator(_plain_text)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_plain_text)]
 Code = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_plain_text)]
@@ -181,7 +182,7 @@ class Job(_Value, Generic[RequestT, ResponseT], frozen=True):
     """
 
     # Identity
-    id: Annotated[str, StringConstraints(pattern=f"^{JOB_ID.pattern}$")]
+    id: JobId
     object: Literal["job"] = "job"
     organization_id: Name
     endpoint: Name
@@ -328,7 +329,7 @@ class JobFilter(_Value, frozen=True):
     """
 
     organization_id: Name | None = None
-    ids: tuple[str, ...] | None = None
+    ids: tuple[JobId, ...] | None = None
     statuses: tuple[JobStatus, ...] | None = None
     endpoint: Name | None = None
     created_from: UnixSeconds | None = None

@@ -12,9 +12,13 @@ from hashlib import sha256
 from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from jobstate.errors import InvalidInputError
 from jobstate.model import Artifact, JobError, JobResponse
+
+DEPTH = 200
+"""How deep a payload may be nested: what pydantic's JSON parser takes, wherever it is called from."""
 
 ARTIFACT_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
@@ -37,14 +41,16 @@ def json_value(field: str, value: Any) -> Any:
     try:
         text = encode(value)
         _ = text.encode()
-        copy = json.loads(text)
+        copy = from_json(text)
         if copy == value:
             return copy
     except RecursionError:
-        raise InvalidInputError(field, "it is nested too deeply, or contains itself: flatten it") from None
+        raise InvalidInputError(field, f"it is nested too deeply: at most {DEPTH} levels") from None
     except (TypeError, ValueError) as error:
         if "Circular" in str(error):
             raise InvalidInputError(field, "it contains itself: give a tree") from None
+        if "recursion" in str(error):
+            raise InvalidInputError(field, f"it is nested too deeply: at most {DEPTH} levels") from None
     place, problem = next(_faults(field, value), (field, "it would not come back from JSON as it is"))
     raise InvalidInputError(place, problem)
 
@@ -86,6 +92,8 @@ def json_object(field: str, value: object) -> dict[str, Any]:
 
 def check_artifacts(field: str, artifacts: Mapping[str, bytes] | None) -> dict[str, bytes]:
     """Artifacts by name. Raises InvalidInputError for a name that no key can hold, or a value that is not bytes."""
+    if not isinstance(artifacts, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]  # it comes from outside
+        raise InvalidInputError(field, f"a mapping of names to bytes is needed, not {type(artifacts).__name__}")
     checked = dict(artifacts or {})
     for name, data in cast("dict[object, object]", checked).items():
         if not isinstance(name, str) or not ARTIFACT_NAME.fullmatch(name):
@@ -134,11 +142,13 @@ def result_digest(result: JobResponse[Any] | JobError, artifacts: tuple[Artifact
 
 T = TypeVar("T")
 
+_KINDS: dict[type, str] = {bool: "boolean", str: "string"}
+
 
 def instance(field: str, value: object, kind: type[T]) -> T:
     """The value, if it is of this kind. Raises InvalidInputError."""
     if not isinstance(value, kind):
-        raise InvalidInputError(field, f"a {kind.__name__} is needed, not {type(value).__name__}")
+        raise InvalidInputError(field, f"a {_KINDS.get(kind, kind.__name__)} is needed, not {type(value).__name__}")
     return value
 
 

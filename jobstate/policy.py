@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import cached_property
 from hashlib import blake2b
 from typing import Annotated, Any
 
@@ -62,24 +61,17 @@ class Policy(BaseModel, frozen=True, extra="forbid"):
     forget_after: Duration | None = None
     """From the end of clean-up to the deletion of the row; None: never."""
 
-    # Durations that the hot path reads, as whole seconds.
-
-    @cached_property
+    @property
     def lease_seconds(self) -> int | None:
         """`lease` in seconds."""
         return None if self.lease is None else seconds(self.lease)
 
-    @cached_property
+    @property
     def skew_seconds(self) -> int:
         """`clock_skew` in seconds."""
         return seconds(self.clock_skew)
 
-    @cached_property
-    def keep_seconds(self) -> int:
-        """`keep_for` in seconds; 0 for none."""
-        return 0 if self.keep_for is None else seconds(self.keep_for)
-
-    @cached_property
+    @property
     def cleanup_grace(self) -> int:
         """Seconds from the beginning of a clean-up to its end: a lease and the margin, so that late attempts are over."""
         return (self.lease_seconds or 0) + self.skew_seconds

@@ -122,7 +122,7 @@ class Jobs(Face):
 
     def history(self, job_id: str, *, after_version: int = 0) -> Sequence[HistoryRecord]:
         """What happened to a job, oldest first: a record for each save but heartbeats and dispatch marks."""
-        return self._run(reading.history(self._scope, job_id, after_version))
+        return self._run(self._history(job_id, after_version))
 
     def cancel(self, job_id: str, *, actor: str | None = None, reason: str | None = None, include_request: bool = False) -> Job:
         """Cancel a job at once; its worker learns it from its next heartbeat. A second cancel is refused."""
@@ -170,7 +170,7 @@ class Jobs(Face):
         Raises GuardRefusedError or IllegalTransitionError for a delivery that is early (`not_available`), late (`run_over`)
         or repeated (`already_started`).
         """
-        hold = self._run(self._start(delivery, include_request))
+        hold = self._run(self._start(delivery, endpoint, include_request))
         return Attempt(self._ports, self._scope, hold, endpoint or self._endpoints.get(hold.job.endpoint))
 
     def sweep(self) -> SweepReport:
@@ -280,7 +280,7 @@ class AsyncJobs(Face):
 
     async def history(self, job_id: str, *, after_version: int = 0) -> Sequence[HistoryRecord]:
         """As `Jobs.history`."""
-        return await self._run(reading.history(self._scope, job_id, after_version))
+        return await self._run(self._history(job_id, after_version))
 
     async def cancel(
         self, job_id: str, *, actor: str | None = None, reason: str | None = None, include_request: bool = False
@@ -324,7 +324,7 @@ class AsyncJobs(Face):
         self, delivery: Delivery, endpoint: Endpoint[Any, Any] | None = None, *, include_request: bool = True
     ) -> AsyncAttempt[Any, Any]:
         """As `Jobs.start`."""
-        hold = await self._run(self._start(delivery, include_request))
+        hold = await self._run(self._start(delivery, endpoint, include_request))
         return AsyncAttempt(self._ports, self._scope, hold, endpoint or self._endpoints.get(hold.job.endpoint))
 
     async def sweep(self) -> SweepReport:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
 from enum import StrEnum
 from threading import Event as Flag
@@ -22,13 +22,15 @@ from jobstate.errors import (
     OutcomeUnknownError,
     TransitionError,
 )
-from jobstate.model import Delivery, Job, JobError, JobStatus, JobWarning
+from jobstate.model import Delivery, Event, Job, JobError, JobStatus, JobWarning
 from jobstate.service import AsyncJobs, Jobs
 
 logger = logging.getLogger("jobstate.worker")
 
 HANDLER_ERROR = "handler_error"
 """The failure code of an exception that a handler did not mean."""
+INVALID_REQUEST = "invalid_request"
+"""The failure code of a stored request that is not of the endpoint's type any more."""
 INVALID_RESULT = "invalid_result"
 """The failure code of a result that is not JSON, or not of the endpoint's type."""
 GIVEN_BACK_TOO_OFTEN = "given_back_too_often"
@@ -72,7 +74,12 @@ class RunResult(NamedTuple):
     not_before: int | None = None
 
 
-_FATES = {JobStatus.COMPLETED: RunFate.COMPLETED, JobStatus.FAILED: RunFate.FAILED}
+_FATES: dict[Event | None, RunFate] = {
+    Event.COMPLETE: RunFate.COMPLETED,
+    Event.FAIL: RunFate.FAILED,
+    Event.RELEASE: RunFate.RELEASED,
+    Event.GIVE_BACK: RunFate.GIVEN_BACK,
+}
 
 _TELL_TRIES = 3
 """How often the end of an attempt is told while the answers are lost: the same words twice have one effect."""
@@ -95,18 +102,32 @@ def _not_started(delivery: Delivery, error: Exception) -> RunResult:
 def _failure(error: Exception, retry_exceptions: bool) -> tuple[JobError, bool]:
     if isinstance(error, JobFailed):
         return error.error, error.retryable
+    if isinstance(error, _InvalidRequestError):
+        return JobError(code=INVALID_REQUEST, message=str(error)), False
     logger.error("the handler raised %s", type(error).__name__, exc_info=error)
     words = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
     return JobError(code=HANDLER_ERROR, message=words), retry_exceptions
 
 
-def _not_told(error: Exception, otherwise: RunFate) -> RunResult:
-    if isinstance(error, LeaseLostError):
+def _not_told(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], error: Exception, *, doubt: bool) -> RunResult:
+    """The end could not be told. After a lost answer a lost lease proves nothing: the first telling may have ended it."""
+    if isinstance(error, LeaseLostError) and not doubt:
         return RunResult(RunFate.LOST, error.code)
-    if isinstance(error, TransitionError) and error.code == "already_finished":
-        return RunResult(_FATES.get(JobStatus(error.status), otherwise), error.code)
-    logger.warning("how the attempt ended could not be told: %s", error, exc_info=error)
-    return RunResult(RunFate.UNKNOWN, type(error).__name__)
+    if isinstance(error, TransitionError) and error.code == "already_finished" and attempt.ended is not None:
+        return RunResult(_FATES[attempt.ended], error.code)
+    logger.warning("how an attempt of %s ended could not be told: %s", attempt.job_id, error)
+    return RunResult(RunFate.UNKNOWN, "outcome_unknown" if doubt else type(error).__name__)
+
+
+class _InvalidRequestError(Exception):
+    """The stored request cannot be given to the handler."""
+
+
+def _request(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any]) -> Any:
+    try:
+        return attempt.job.request
+    except InvalidInputError as error:
+        raise _InvalidRequestError(str(error)) from error
 
 
 class _Signals:
@@ -170,7 +191,7 @@ class Context(_Signals):
             yield
             return
         done = Flag()
-        thread = Thread(target=self._beat, args=(done, lease / 3), name=f"heartbeat-{self.job.id}", daemon=True)
+        thread = Thread(target=self._beat, args=(done, lease / 3), name=f"heartbeat-{self.attempt.job_id}", daemon=True)
         thread.start()
         try:
             yield
@@ -185,7 +206,7 @@ class Context(_Signals):
             except LeaseLostError:
                 return
             except Exception:
-                logger.warning("a heartbeat of %s failed; the next one may do", self.job.id, exc_info=True)
+                logger.warning("a heartbeat of %s failed; the next one may do", self.attempt.job_id, exc_info=True)
 
 
 Handler = Callable[[Any, Context], Any]
@@ -209,21 +230,21 @@ def run_job(
         context = Context(jobs.start(delivery))
     except Exception as error:
         return _not_started(delivery, error)
-    if on_start is not None:
-        on_start(context)
     attempt = context.attempt
     try:
+        if on_start is not None:
+            on_start(context)
         with context.kept_alive():
-            result = handler(attempt.job.request, context)
+            result = handler(_request(attempt), context)
     except Exception as error:
         if isinstance(error, LeaseLostError):
             return RunResult(RunFate.LOST, error.code)
         failure, retryable = _failure(error, retry_exceptions)
-        return _tell(lambda: attempt.fail(failure, retryable=retryable), RunFate.RELEASED)
+        return _tell(attempt, lambda: attempt.fail(failure, retryable=retryable))
     except BaseException:
         give_back(attempt)
         raise
-    return _tell(lambda: _complete(attempt, result), RunFate.COMPLETED)
+    return _tell(attempt, lambda: _complete(attempt, result))
 
 
 def _complete(attempt: Attempt[Any, Any], result: Any) -> Job[Any, Any]:
@@ -242,17 +263,18 @@ def give_back(attempt: Attempt[Any, Any]) -> RunResult:
         except GuardRefusedError as refusal:
             return attempt.fail(JobError(code=GIVEN_BACK_TOO_OFTEN, message=refusal.reason), retryable=True)
 
-    return _tell(give, RunFate.GIVEN_BACK)
+    return _tell(attempt, give)
 
 
-def _tell(tell: Callable[[], Job[Any, Any]], otherwise: RunFate) -> RunResult:
-    for _ in range(_TELL_TRIES):
+def _tell(attempt: Attempt[Any, Any], tell: Callable[[], Job[Any, Any]]) -> RunResult:
+    for tries in range(_TELL_TRIES):
         try:
-            return RunResult(_FATES.get(tell().status, otherwise))
+            tell()
+            return RunResult(_FATES[attempt.ended])
         except OutcomeUnknownError:
             continue
         except Exception as error:
-            return _not_told(error, otherwise)
+            return _not_told(attempt, error, doubt=tries > 0)
     return RunResult(RunFate.UNKNOWN, "outcome_unknown")
 
 
@@ -294,7 +316,7 @@ class AsyncContext(_Signals):
         if lease is None:
             yield
             return
-        task = asyncio.create_task(self._beat(lease / 3), name=f"heartbeat-{self.job.id}")
+        task = asyncio.create_task(self._beat(lease / 3), name=f"heartbeat-{self.attempt.job_id}")
         try:
             yield
         finally:
@@ -309,7 +331,7 @@ class AsyncContext(_Signals):
             except LeaseLostError:
                 return
             except Exception:
-                logger.warning("a heartbeat of %s failed; the next one may do", self.job.id, exc_info=True)
+                logger.warning("a heartbeat of %s failed; the next one may do", self.attempt.job_id, exc_info=True)
 
 
 AsyncHandler = Callable[[Any, AsyncContext], Awaitable[Any]]
@@ -326,24 +348,46 @@ async def async_run_job(
 ) -> RunResult:
     """`run_job`, awaited. A cancelled task gives the job back, and goes on being cancelled."""
     try:
-        context = AsyncContext(await jobs.start(delivery))
+        attempt = await _started(jobs, delivery)
     except Exception as error:
         return _not_started(delivery, error)
-    if on_start is not None:
-        on_start(context)
-    attempt = context.attempt
+    context = AsyncContext(attempt)
     try:
+        if on_start is not None:
+            on_start(context)
         async with context.kept_alive():
-            result = await handler(attempt.job.request, context)
+            result = await handler(_request(attempt), context)
     except Exception as error:
         if isinstance(error, LeaseLostError):
             return RunResult(RunFate.LOST, error.code)
         failure, retryable = _failure(error, retry_exceptions)
-        return await _async_tell(lambda: attempt.fail(failure, retryable=retryable), RunFate.RELEASED)
+        return await _to_its_end(_async_tell(attempt, lambda: attempt.fail(failure, retryable=retryable)))
     except BaseException:
-        await asyncio.shield(async_give_back(attempt))
+        await _to_its_end(async_give_back(attempt))
         raise
-    return await _async_tell(lambda: _async_complete(attempt, result), RunFate.COMPLETED)
+    return await _to_its_end(_async_tell(attempt, lambda: _async_complete(attempt, result)))
+
+
+async def _started(jobs: AsyncJobs, delivery: Delivery) -> AsyncAttempt[Any, Any]:
+    """A start that is cancelled in the middle of its save is brought to its end, and given back."""
+    start = asyncio.ensure_future(jobs.start(delivery))
+    try:
+        return await asyncio.shield(start)
+    except asyncio.CancelledError:
+        await asyncio.wait([start])
+        if not start.cancelled() and start.exception() is None:
+            await async_give_back(start.result())
+        raise
+
+
+async def _to_its_end(telling: Coroutine[Any, Any, RunResult]) -> RunResult:
+    """What is told is told to its end, also when the task is cancelled meanwhile."""
+    task = asyncio.ensure_future(telling)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 async def _async_complete(attempt: AsyncAttempt[Any, Any], result: Any) -> Job[Any, Any]:
@@ -362,15 +406,16 @@ async def async_give_back(attempt: AsyncAttempt[Any, Any]) -> RunResult:
         except GuardRefusedError as refusal:
             return await attempt.fail(JobError(code=GIVEN_BACK_TOO_OFTEN, message=refusal.reason), retryable=True)
 
-    return await _async_tell(give, RunFate.GIVEN_BACK)
+    return await _async_tell(attempt, give)
 
 
-async def _async_tell(tell: Callable[[], Awaitable[Job[Any, Any]]], otherwise: RunFate) -> RunResult:
-    for _ in range(_TELL_TRIES):
+async def _async_tell(attempt: AsyncAttempt[Any, Any], tell: Callable[[], Awaitable[Job[Any, Any]]]) -> RunResult:
+    for tries in range(_TELL_TRIES):
         try:
-            return RunResult(_FATES.get((await tell()).status, otherwise))
+            await tell()
+            return RunResult(_FATES[attempt.ended])
         except OutcomeUnknownError:
             continue
         except Exception as error:
-            return _not_told(error, otherwise)
+            return _not_told(attempt, error, doubt=tries > 0)
     return RunResult(RunFate.UNKNOWN, "outcome_unknown")

@@ -224,6 +224,7 @@ def test_a_bulk_command_without_a_filter_is_an_error(world: World, event: Event,
 def test_a_filter_that_finds_nothing_moves_nothing(world: World, event: Event, conditions: dict[str, Any]) -> None:
     ids = zoo(world)
     before = state(world, ids)
+    assert len(world.jobs.list().data) == len(ids)  # the same page without a condition
     assert list(BULK[event](world, **conditions)) == []
     assert state(world, ids) == before
 

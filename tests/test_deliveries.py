@@ -246,6 +246,25 @@ def test_a_result_that_is_not_of_the_endpoints_type_fails_the_job(sync_world: Wo
     assert (error.code, "pages" in error.message) == ("invalid_result", True)
 
 
+def test_a_stored_request_that_is_not_of_the_endpoints_type_fails_the_job_for_good(sync_world: World) -> None:
+    endpoint = Endpoint("/v1/documents/extract", request=Pages, response=Pages)
+    jobs = Jobs(sync_world.repository, policy=sync_world.policy, clock=sync_world.clock, endpoints=[endpoint])
+    job = sync_world.create()
+    assert run_job(jobs, job.delivery, never) == RunResult(RunFate.FAILED)
+    assert (error := sync_world.row(job.id).error) is not None
+    assert error.code == "invalid_request"
+
+
+def test_an_error_of_what_is_called_at_the_start_is_a_failure_of_the_attempt(world: World) -> None:
+    job = world.create()
+
+    def refuse(context: object) -> None:
+        raise ValueError("no room")
+
+    assert run(world, world.take(), never, on_start=refuse) == RunResult(RunFate.RELEASED)
+    assert world.row(job.id).last_failure_code == "handler_error"
+
+
 def _rescued(world: World) -> None:
     world.clock.advance(5 * 60 + 10)
     assert somebody(world).rescue().moved == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -264,8 +265,8 @@ def finished(world: World, result: str, later: str, answer: str) -> Held:
     if answer == "known":
         step(attempt)
     else:
-        world.repository.lose("save", skip=int("artifacts" in result))
-        world.repository.fail("load", OSError("the database is down"))
+        down = partial(world.repository.fail, "load", OSError("the database is down"))
+        world.repository.lose("save", then=down, skip=int("artifacts" in result))
         with pytest.raises(OutcomeUnknownError):
             step(attempt)
     LATER[later](world, job.id)

@@ -201,7 +201,7 @@ def test_cycles_and_depths_are_refused_and_do_not_crash() -> None:
     for _ in range(200_000):
         deep = [deep]
     for value in (cycle, deep):
-        with pytest.raises(InvalidInputError, match=r"flatten|tree"):
+        with pytest.raises(InvalidInputError, match=r"too deeply|contains itself"):
             json_value("request", value)
 
 

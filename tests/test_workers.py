@@ -239,6 +239,27 @@ def test_a_task_that_is_cancelled_twice_gives_its_job_back_all_the_same() -> Non
     in_a_loop(scenario)
 
 
+def test_a_start_that_is_cancelled_twice_leaves_no_job_under_its_lease() -> None:
+    async def scenario(service: Service) -> None:
+        job = await service.create()
+        gate = Gate(service.repository, Event.START, made=True)
+        task = asyncio.create_task(async_run_job(service.behind(gate), job.delivery, done))
+        await gate.reached.wait()
+        task.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        task.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        gate.open.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        row = await settled(service, job)
+        assert (row.status, row.attempts_used) == ("queued", 0)
+
+    in_a_loop(scenario)
+
+
 @pytest.mark.parametrize("made", [False, True])
 @pytest.mark.parametrize("event", [Event.START, Event.COMPLETE])
 def test_a_task_that_is_cancelled_while_it_saves_leaves_no_job_under_its_lease(event: Event, made: bool) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jobstate.effects import DeleteArtifacts, Flow, GetArtifact, IdKind, Load, NewId, PutArtifact
-from jobstate.errors import ArtifactNotFoundError, GuardRefusedError, InvalidInputError, JobNotFoundError, LeaseLostError
+from jobstate.errors import ArtifactNotFoundError, InvalidInputError, JobNotFoundError, LeaseLostError, TransitionError
 from jobstate.flows.dispatch import hand_over
 from jobstate.flows.settle import Outcome, Scope, carry_out, command, judge
-from jobstate.lifecycle import Accepted, Already, Facts
+from jobstate.lifecycle import Accepted, Already, Facts, Refused
 from jobstate.model import Delivery, Event, Job, JobError, JobResponse, JobWarning
 from jobstate.payload import artifact_prefix, describe_artifacts, result_digest
 
 AnyJob = Job[Any, Any]
+
+
+_ENDS_THE_JOB = ("no_attempts_left", "already_finished")
+"""Refusals of a release after which the failure is for good, or was told before."""
 
 
 class Hold(NamedTuple):
@@ -24,13 +28,21 @@ class Hold(NamedTuple):
     attempt: int
 
 
-def start(scope: Scope, delivery: Delivery, *, include_request: bool = True) -> Flow[Hold]:
-    """Begin the delivery's run under a new lease."""
+def start(scope: Scope, delivery: Delivery, check: Callable[[AnyJob], None], *, include_request: bool = True) -> Flow[Hold]:
+    """Begin the delivery's run under a new lease; `check` looks at the job before, and may raise."""
     job = yield from Load(delivery.job_id, scope.organization_id, include_request)
+    check(job)
     token = yield from NewId(IdKind.LEASE)
     asked = yield from command(Event.START, {"token": token, "run": delivery.run})
     job = (yield from carry_out(scope, job, asked)).job
     return Hold(job, token, job.attempt_count)
+
+
+class Ended(NamedTuple):
+    """How a command ended the attempt: the event that was saved, now or before, and the job as it is."""
+
+    job: AnyJob
+    event: Event
 
 
 def heartbeat(scope: Scope, hold: Hold, progress: float | None = None, warnings: tuple[JobWarning, ...] = ()) -> Flow[AnyJob]:
@@ -47,7 +59,7 @@ def complete(
     response: JobResponse[Any],
     artifacts: Mapping[str, bytes],
     warnings: tuple[JobWarning, ...] = (),
-) -> Flow[AnyJob]:
+) -> Flow[Ended]:
     """Bring the result. Artifacts are put first, under a fresh heartbeat, and shown by the save.
 
     A fenced attempt's own artifacts are removed again.
@@ -62,19 +74,19 @@ def complete(
         "warnings": warnings,
     }
     if not artifacts:
-        return (yield from _ask(scope, hold, Event.COMPLETE, facts)).job
+        return Ended((yield from _ask(scope, hold, Event.COMPLETE, facts)).job, Event.COMPLETE)
     _need_store(scope)
     hold = hold._replace(job=(yield from heartbeat(scope, hold)))
     asked = yield from command(Event.COMPLETE, facts)
     decision = yield from judge(scope, hold.job, asked)
     if isinstance(decision, Already):
-        return hold.job
+        return Ended(hold.job, Event.COMPLETE)
     if not isinstance(decision, Accepted):
         raise decision.error()
     try:
         for name, data in artifacts.items():
             yield from PutArtifact(prefix + name, data)
-        return (yield from carry_out(scope, hold.job, asked)).job
+        return Ended((yield from carry_out(scope, hold.job, asked)).job, Event.COMPLETE)
     except (LeaseLostError, JobNotFoundError):
         yield from _remove(prefix)
         raise
@@ -82,23 +94,27 @@ def complete(
 
 def fail(
     scope: Scope, hold: Hold, error: JobError, *, retryable: bool = False, warnings: tuple[JobWarning, ...] = ()
-) -> Flow[AnyJob]:
+) -> Flow[Ended]:
     """End the attempt without a result; a retryable failure goes back to the queue while attempts are left."""
     if retryable:
-        try:
-            outcome = yield from _ask(scope, hold, Event.RELEASE, {"token": hold.token, "failure_code": error.code})
-            return (yield from hand_over(scope, outcome.job, tell=False))
-        except GuardRefusedError as refusal:
-            if refusal.code != "no_attempts_left":
-                raise
-    facts: Facts = {"token": hold.token, "error": error, "digest": result_digest(error), "warnings": warnings}
-    return (yield from _ask(scope, hold, Event.FAIL, facts)).job
+        facts: Facts = {"token": hold.token, "failure_code": error.code}
+        asked = yield from command(Event.RELEASE, facts)
+        decision = yield from judge(scope, hold.job, asked)
+        if not isinstance(decision, Refused) or decision.code not in _ENDS_THE_JOB:
+            try:
+                outcome = yield from carry_out(scope, hold.job, asked, held=True)
+                return Ended((yield from hand_over(scope, outcome.job, tell=False)), Event.RELEASE)
+            except TransitionError as refusal:
+                if refusal.code not in _ENDS_THE_JOB:
+                    raise
+    facts = {"token": hold.token, "error": error, "digest": result_digest(error), "warnings": warnings}
+    return Ended((yield from _ask(scope, hold, Event.FAIL, facts)).job, Event.FAIL)
 
 
-def give_back(scope: Scope, hold: Hold) -> Flow[AnyJob]:
+def give_back(scope: Scope, hold: Hold) -> Flow[Ended]:
     """Stop in good order: queued again at once, at no cost."""
     outcome = yield from _ask(scope, hold, Event.GIVE_BACK, {"token": hold.token})
-    return (yield from hand_over(scope, outcome.job, tell=False))
+    return Ended((yield from hand_over(scope, outcome.job, tell=False)), Event.GIVE_BACK)
 
 
 def get_artifact(scope: Scope, hold: Hold, name: str) -> Flow[bytes]:
@@ -117,7 +133,7 @@ def get_artifact(scope: Scope, hold: Hold, name: str) -> Flow[bytes]:
 
 def _ask(scope: Scope, hold: Hold, event: Event, facts: Facts) -> Flow[Outcome]:
     asked = yield from command(event, facts)
-    return (yield from carry_out(scope, hold.job, asked))
+    return (yield from carry_out(scope, hold.job, asked, held=True))
 
 
 def _remove(prefix: str) -> Flow[None]:

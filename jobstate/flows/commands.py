@@ -26,7 +26,7 @@ def create(scope: Scope, draft: Draft, actor: str | None = None) -> Flow[AnyJob]
         raise IdempotencyConflictError(str(job.idempotency_key), stored.id)
     if stored.cleanup_started_at is None:
         stored = evolve(stored, {"request": job.request})
-    if stored.status is JobStatus.VALIDATING and not stored.held:
+    if stored.status is JobStatus.VALIDATING:
         stored = yield from _finish(scope, stored, draft, actor)
     return (yield from hand_over(scope, stored, tell=True))
 
@@ -52,9 +52,11 @@ def _insert(scope: Scope, job: AnyJob, actor: str | None) -> Flow[AnyJob]:
 
 
 def _finish(scope: Scope, job: AnyJob, draft: Draft, actor: str | None) -> Flow[AnyJob]:
-    """Put the artifacts and accept the job; if another was quicker, the job as it is."""
+    """Put the artifacts, and accept the job unless its host holds it; if another was quicker, the job as it is."""
     for name, data in draft.artifacts.items():
         yield from PutArtifact(request_prefix(job.id) + name, data)
+    if job.held:
+        return job
     asked = yield from command(Event.ACCEPT, actor=actor)
     try:
         return (yield from carry_out(scope, job, asked)).job
@@ -83,7 +85,7 @@ def change(
 
 def take_back(scope: Scope, job: AnyJob) -> Flow[None]:
     """Ask the dispatcher to drop the task of a cancelled job. Nothing rests on it, so no failure of it is told."""
-    if job.task_name is not None and scope.dispatching is not Dispatching.NEVER:
+    if job.status is JobStatus.CANCELLED and job.task_name is not None and scope.dispatching is not Dispatching.NEVER:
         try:
             yield from Revoke(job.task_name)
         except Exception:

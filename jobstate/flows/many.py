@@ -67,7 +67,8 @@ def _change_page(
             moving[job.id] = (job, decision)
             fates[job.id] = BulkOutcome(job.id, Fate.MOVED, apply(job, decision), None)
         elif isinstance(decision, Already):
-            fates[job.id] = BulkOutcome(job.id, Fate.ALREADY, job, None)
+            found = job if dry_run else (yield from hand_over(scope, job, tell=True))
+            fates[job.id] = BulkOutcome(job.id, Fate.ALREADY, found, None)
         else:
             fates[job.id] = BulkOutcome(job.id, Fate.REFUSED, None, decision.error())
     if moving and not dry_run:

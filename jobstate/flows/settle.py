@@ -95,21 +95,20 @@ def judge(scope: Scope, job: AnyJob, asked: Command) -> Flow[Decision]:
     )
 
 
-def carry_out(scope: Scope, job: AnyJob, asked: Command, failed: Exception | None = None) -> Flow[Outcome]:
-    """Move the job, or say truthfully why not. `failed` is the error of a first save that was made elsewhere.
+def carry_out(
+    scope: Scope, job: AnyJob, asked: Command, *, held: bool = False, failed: Exception | None = None
+) -> Flow[Outcome]:
+    """Move the job, or say truthfully why not.
 
-    Raises the refusal's TransitionError; StaleJobError when others were quicker TRIES times; OutcomeUnknownError when
-    nobody can say, and in that case nothing else.
+    A job that is `held`, not just loaded, is good enough to save from, since the save compares; any other answer is given on
+    fresh data. `failed` is the error of a first save that was made elsewhere. Raises the refusal's TransitionError;
+    StaleJobError when others were quicker TRIES times; OutcomeUnknownError when nobody can say, and then nothing else.
     """
     doubt = job.version if isinstance(failed, OutcomeUnknownError) else None
     try:
         for _ in range(TRIES):
-            if failed is None:
-                decision = yield from judge(scope, job, asked)
-                if isinstance(decision, Already):
-                    return Outcome(job, moved=False)
-                if isinstance(decision, Refused):
-                    raise decision.error()
+            decision = None if failed else (yield from judge(scope, job, asked))
+            if isinstance(decision, Accepted):
                 try:
                     saved = yield from save(scope, job, decision)
                     return Outcome(apply(job, saved), moved=True)
@@ -117,7 +116,9 @@ def carry_out(scope: Scope, job: AnyJob, asked: Command, failed: Exception | Non
                     pass
                 except OutcomeUnknownError:
                     doubt = job.version
-            failed = None
+            elif decision is not None and not held:
+                return answer(job, decision)
+            held, failed = False, None
             job = yield from reload(scope, job)
             if job.operation == asked.operation:
                 return Outcome(job, moved=True)
@@ -130,6 +131,13 @@ def carry_out(scope: Scope, job: AnyJob, asked: Command, failed: Exception | Non
         if doubt is None or isinstance(error, OutcomeUnknownError):
             raise
         raise OutcomeUnknownError(job.id, f"the answer of a save was lost, then: {error}") from error
+
+
+def answer(job: AnyJob, decision: Already | Refused) -> Outcome:
+    """What is said when nothing is to be saved."""
+    if isinstance(decision, Refused):
+        raise decision.error()
+    return Outcome(job, moved=False)
 
 
 def reload(scope: Scope, job: AnyJob) -> Flow[AnyJob]:

@@ -196,7 +196,7 @@ def _forget(scope: Scope, jobs: list[AnyJob]) -> Flow[Swept]:
             yield from Delete(job.id, job.version)
         except StaleJobError:
             swept = swept.plus(Swept(lost=1))
-        except RepositoryError:
+        except Exception:
             swept = swept.plus(Swept(failed=1))
         else:
             swept = swept.plus(Swept(moved=1))

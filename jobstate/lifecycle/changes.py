@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from jobstate.lifecycle.machine import AnyJob, Facts
 from jobstate.model import JobError, JobWarning, Lease
-from jobstate.policy import Policy
+from jobstate.policy import Policy, seconds
 
 WORKER_LOST = "worker_lost"
 """The failure code of an attempt whose lease ran out."""
@@ -53,7 +53,7 @@ RETRY_KEEPS: Final = frozenset(
 
 
 def _kept_until(job: AnyJob, at: int, policy: Policy) -> int:
-    return max(job.expires_at, at + policy.keep_seconds)
+    return job.expires_at if policy.keep_for is None else max(job.expires_at, at + seconds(policy.keep_for))
 
 
 def _all_warnings(job: AnyJob, facts: Facts) -> tuple[JobWarning, ...] | None:

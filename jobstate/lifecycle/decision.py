@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypedDict, Unpack
 
 from jobstate.errors import GuardRefusedError, IllegalTransitionError, LeaseLostError, StaleJobError, TransitionError
+from jobstate.lifecycle import guards
 from jobstate.lifecycle.machine import AnyJob, Guard, Reason, Row
 from jobstate.lifecycle.machine import Facts as _Facts
 from jobstate.lifecycle.table import TABLE, UNRECORDED
@@ -193,9 +194,10 @@ def decide(
     again = _REPEATS.get(event)
     if again is not None and (words := again(job, at, facts, policy)) is not None:
         return Already(job.id, event, job.status, words)
-    verdict = _judge(job, event, at, facts, policy)
+    seen: Seen = {}
+    verdict = _judge(job, event, at, facts, policy, seen)
     if isinstance(verdict, Reason):
-        legal = _legal(job, at, policy)
+        legal = _legal(job, at, policy, seen)
         return Refused(job.id, event, job.status, verdict.code, verdict.words, legal, verdict.wait_until)
     changes = verdict.change(job, at, facts, policy)
     attempt = changes.get("attempt_count", job.attempt_count)
@@ -225,13 +227,15 @@ def mark_dispatched(queued: Accepted, task_name: str) -> Accepted:
 def explain(job: AnyJob, event: Event, now: int, *, policy: Policy = DEFAULT_POLICY, **facts: Unpack[Facts]) -> str:
     """In words, what `decide` would answer; facts that are not given are taken to be right (one's own token, this run)."""
     known: Facts = {**_best_facts(job), **facts}
+    if event is Event.START and "token" not in facts:
+        known["token"] = ""  # a start brings a token of its own
     return str(decide(job, event, now, policy=policy, **known))
 
 
 def allowed_events(job: AnyJob, now: int, *, policy: Policy = DEFAULT_POLICY) -> tuple[Event, ...]:
     """The events that would be accepted at `now`, in the order of `Event`; facts are taken to be right."""
     _check_now(now)
-    return _legal(job, max(now, job.updated_at), policy)
+    return _legal(job, max(now, job.updated_at), policy, {})
 
 
 def may_be_forgotten(job: AnyJob, now: int, policy: Policy) -> bool:
@@ -244,21 +248,26 @@ def may_be_forgotten(job: AnyJob, now: int, policy: Policy) -> bool:
 # One evaluation behind all of them
 
 
-def _judge(job: AnyJob, event: Event, at: int, facts: _Facts, policy: Policy) -> Row | Reason:
+Seen = dict[Guard, Reason | None]
+"""What each guard has answered in this decision."""
+
+
+def _judge(job: AnyJob, event: Event, at: int, facts: _Facts, policy: Policy, seen: Seen) -> Row | Reason:
     """The row that applies, or the reason against the first row. No guard runs twice."""
     rows = TABLE.get((event, job.status))
     if rows is None:
         return _no_row(job, event, facts)
-    seen: dict[Guard, Reason | None] = {}
+    against: Reason | None = None
     for row in rows:
         for guard in row.guards:
             if guard not in seen:
                 seen[guard] = guard(job, at, facts, policy)
-            if seen[guard] is not None:
+            if (reason := seen[guard]) is not None:
+                against = against or reason
                 break
         else:
             return row
-    return next(reason for reason in seen.values() if reason is not None)
+    return against or Reason("illegal_transition", "no row applies")
 
 
 def _no_row(job: AnyJob, event: Event, facts: _Facts) -> Reason:
@@ -282,10 +291,15 @@ def _finished_under(job: AnyJob, token: str) -> bool:
     return job.result_digest is not None and job.lease is not None and job.lease.token == token
 
 
-def _legal(job: AnyJob, at: int, policy: Policy) -> tuple[Event, ...]:
+def _legal(job: AnyJob, at: int, policy: Policy, seen: Seen) -> tuple[Event, ...]:
+    """What would be accepted with the right facts; guards that were asked before are not asked again."""
+    assumed = {**seen, **_RIGHT_FACTS}
     facts = _best_facts(job)
-    return tuple(event for event in _EVENTS_FROM[job.status] if isinstance(_judge(job, event, at, facts, policy), Row))
+    return tuple(event for event in _EVENTS_FROM[job.status] if isinstance(_judge(job, event, at, facts, policy, assumed), Row))
 
+
+_RIGHT_FACTS: Final[Seen] = {guards.lease_is_own: None, guards.run_is_current: None}
+"""The guards that ask what an event brings with it."""
 
 _EVENTS_FROM: Final = {status: tuple(event for event in Event if (event, status) in TABLE) for status in JobStatus}
 

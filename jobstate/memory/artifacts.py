@@ -46,7 +46,7 @@ class AsyncMemoryArtifactStore:
     """An `AsyncArtifactStore` in memory; give it a `MemoryArtifactStore` to share its bytes."""
 
     def __init__(self, shared: MemoryArtifactStore | None = None) -> None:
-        self._sync = shared or MemoryArtifactStore()
+        self._sync = MemoryArtifactStore() if shared is None else shared
 
     async def put(self, key: str, data: bytes) -> None:
         """As `ArtifactStore.put`."""

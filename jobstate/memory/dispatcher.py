@@ -44,7 +44,7 @@ class AsyncMemoryDispatcher:
     transactional = False
 
     def __init__(self, shared: MemoryDispatcher | None = None) -> None:
-        self._sync = shared or MemoryDispatcher()
+        self._sync = MemoryDispatcher() if shared is None else shared
 
     async def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
         """As `Dispatcher.dispatch`."""

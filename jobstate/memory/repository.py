@@ -6,6 +6,7 @@ import asyncio
 import json
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from heapq import nsmallest
 from threading import RLock
 from typing import Any
@@ -34,14 +35,12 @@ def _decode_payload(name: str, text: str) -> Any:
     return JobResponse[Any].model_construct(status_code=value[0], body=value[1]) if name == "response" else value
 
 
+_MUTABLE = ("metadata", "trace_context", "error", "warnings")
+
+
 def _unshared(row: AnyJob) -> dict[str, Any]:
     """Copies of what a caller could change in place."""
-    return {
-        "metadata": row.metadata.copy(),
-        "trace_context": row.trace_context and row.trace_context.copy(),
-        "error": row.error and row.error.model_copy(deep=True),
-        "warnings": row.warnings and tuple(warning.model_copy(deep=True) for warning in row.warnings),
-    }
+    return {name: deepcopy(value) for name in _MUTABLE if (value := getattr(row, name))}
 
 
 class MemoryRepository:
@@ -54,6 +53,17 @@ class MemoryRepository:
         self._keys: dict[tuple[str, str], str] = {}
         self._payloads: dict[tuple[str, str], str] = {}
         self._history: dict[str, list[HistoryRecord]] = {}
+
+    def copy(self) -> MemoryRepository:
+        """Another repository with the same jobs; what is written to one is not seen in the other."""
+        with self._lock:
+            other = MemoryRepository()
+            other._rows = self._rows.copy()
+            other._ids = self._ids.copy()
+            other._keys = self._keys.copy()
+            other._payloads = self._payloads.copy()
+            other._history = {job_id: records.copy() for job_id, records in self._history.items()}
+            return other
 
     def insert(self, job: AnyJob, record: HistoryRecord, *, within: Within | None = None) -> AnyJob | None:
         """As `Repository.insert`."""
@@ -125,7 +135,8 @@ class MemoryRepository:
 
     def _write(self, row: AnyJob, transition: Accepted) -> None:
         self._write_payloads(row.id, transition.changes)
-        self._rows[row.id] = evolve(row, {**transition.changes, **_BARE})
+        written = evolve(row, {**transition.changes, **_BARE})
+        self._rows[row.id] = evolve(written, _unshared(written))
         if (record := transition.record) is not None:
             self._history[row.id].append(record)
 
@@ -216,7 +227,7 @@ class AsyncMemoryRepository:
     """An `AsyncRepository` in memory; give it a `MemoryRepository` to share its jobs."""
 
     def __init__(self, shared: MemoryRepository | None = None) -> None:
-        self._sync = shared or MemoryRepository()
+        self._sync = MemoryRepository() if shared is None else shared
         self._writes = asyncio.Lock()
 
     async def insert(self, job: AnyJob, record: HistoryRecord, *, within: AsyncWithin | None = None) -> AnyJob | None:

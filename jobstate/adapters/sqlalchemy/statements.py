@@ -155,13 +155,8 @@ _CONDITIONS = ("organization_id", "ids", "statuses", "endpoint", "created_from",
 
 
 def _shape(where: JobFilter) -> tuple[object, ...]:
-    return (
-        *(
-            bool(getattr(where, name))
-            for name in ("organization_id", "ids", "statuses", "endpoint", "created_from", "created_to")
-        ),
-        len(where.metadata or ()),
-    )
+    given = (getattr(where, name) is not None for name in _CONDITIONS)
+    return (*given, len(where.metadata or ()))
 
 
 def parameters(where: JobFilter) -> Parameters:
