@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from enum import StrEnum
 from threading import Event as Flag
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import JsonValue
 
@@ -24,6 +24,8 @@ from jobstate.errors import (
 )
 from jobstate.model import Delivery, Event, Job, JobError, JobStatus, JobWarning
 from jobstate.service import AsyncJobs, Jobs
+
+R = TypeVar("R")
 
 logger = logging.getLogger("jobstate.worker")
 
@@ -361,33 +363,41 @@ async def async_run_job(
         if isinstance(error, LeaseLostError):
             return RunResult(RunFate.LOST, error.code)
         failure, retryable = _failure(error, retry_exceptions)
-        return await _to_its_end(_async_tell(attempt, lambda: attempt.fail(failure, retryable=retryable)))
+        return await _told(_async_tell(attempt, lambda: attempt.fail(failure, retryable=retryable)))
     except BaseException:
         await _to_its_end(async_give_back(attempt))
         raise
-    return await _to_its_end(_async_tell(attempt, lambda: _async_complete(attempt, result)))
+    return await _told(_async_tell(attempt, lambda: _async_complete(attempt, result)))
 
 
 async def _started(jobs: AsyncJobs, delivery: Delivery) -> AsyncAttempt[Any, Any]:
     """A start that is cancelled in the middle of its save is brought to its end, and given back."""
-    start = asyncio.ensure_future(jobs.start(delivery))
-    try:
-        return await asyncio.shield(start)
-    except asyncio.CancelledError:
-        await asyncio.wait([start])
-        if not start.cancelled() and start.exception() is None:
-            await async_give_back(start.result())
-        raise
+    start, cancelled = await _to_its_end(jobs.start(delivery))
+    if cancelled is None:
+        return start.result()
+    if start.exception() is None:
+        await _to_its_end(async_give_back(start.result()))
+    raise cancelled
 
 
-async def _to_its_end(telling: Coroutine[Any, Any, RunResult]) -> RunResult:
-    """What is told is told to its end, also when the task is cancelled meanwhile."""
-    task = asyncio.ensure_future(telling)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
+async def _told(telling: Coroutine[Any, Any, RunResult]) -> RunResult:
+    """What is told is told to its end; a task that was cancelled meanwhile goes on being cancelled."""
+    task, cancelled = await _to_its_end(telling)
+    if cancelled is not None:
+        raise cancelled
+    return task.result()
+
+
+async def _to_its_end(work: Coroutine[Any, Any, R]) -> tuple[asyncio.Task[R], asyncio.CancelledError | None]:
+    """The work, done, however often the task was cancelled meanwhile; and the last of these cancellations."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return task, cancelled
 
 
 async def _async_complete(attempt: AsyncAttempt[Any, Any], result: Any) -> Job[Any, Any]:
