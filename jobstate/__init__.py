@@ -5,6 +5,7 @@ a dispatcher of the host's choice; see `jobstate.ports`.
 """
 
 from jobstate.attempt import AsyncAttempt, Attempt
+from jobstate.context import AsyncContext, Context
 from jobstate.endpoint import Endpoint
 from jobstate.errors import (
     ArtifactConflictError,
@@ -40,7 +41,7 @@ from jobstate.model import (
 )
 from jobstate.policy import Policy
 from jobstate.service import AsyncJobs, Jobs
-from jobstate.worker import AsyncContext, Context, JobFailed, async_run_job, run_job
+from jobstate.worker import JobFailed, async_run_job, run_job
 
 __version__ = "0.1.0"
 

@@ -14,12 +14,13 @@ from heapq import heapify, heappop, heappush
 from threading import Condition, Thread
 from typing import Any, NamedTuple
 
+from jobstate.context import AsyncContext, Context
 from jobstate.drivers import SystemClock
 from jobstate.errors import DispatchError
 from jobstate.model import Delivery
 from jobstate.ports import Clock
 from jobstate.service import AsyncJobs, Jobs
-from jobstate.worker import AsyncContext, AsyncHandler, Context, Handler, RunFate, RunResult, async_run_job, give_back, run_job
+from jobstate.worker import AsyncHandler, Handler, RunFate, RunResult, async_run_job, give_back, run_job
 
 _AGAIN = 1
 """Seconds until a delivery whose start met an error is tried again."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum
-from threading import Event as Flag
-from threading import Thread
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import JsonValue
 
 from jobstate.attempt import AsyncAttempt, Attempt
+from jobstate.context import AsyncContext, Context
 from jobstate.errors import (
     GuardRefusedError,
     InvalidInputError,
@@ -22,7 +20,7 @@ from jobstate.errors import (
     OutcomeUnknownError,
     TransitionError,
 )
-from jobstate.model import Delivery, Event, Job, JobError, JobStatus, JobWarning
+from jobstate.model import Delivery, Event, Job, JobError, JobStatus
 from jobstate.service import AsyncJobs, Jobs
 
 R = TypeVar("R")
@@ -132,85 +130,6 @@ def _request(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any]) -> Any:
         raise _InvalidRequestError(str(error)) from error
 
 
-class _Signals:
-    """What both colours of context have in common."""
-
-    def __init__(self) -> None:
-        self._lost = False
-        self._stopping = False
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the job was cancelled, or went to somebody else: stop work, nobody wants the result."""
-        return self._lost
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the worker is about to stop: finish soon, or be given back."""
-        return self._stopping
-
-    def stop(self) -> None:
-        """Tell the handler that the worker is about to stop."""
-        self._stopping = True
-
-
-class Context(_Signals):
-    """What a handler has besides the request: its job, a way to tell progress, and whether anyone still wants the result."""
-
-    def __init__(self, attempt: Attempt[Any, Any]) -> None:
-        super().__init__()
-        self.attempt = attempt
-
-    @property
-    def job(self) -> Job[Any, Any]:
-        """The job as last seen."""
-        return self.attempt.job
-
-    def heartbeat(self, progress: float | None = None) -> None:
-        """Keep the lease, and tell progress from 0 to 1. Raises LeaseLostError when the work is in vain."""
-        self._tell(progress, ())
-
-    def warn(self, code: str, message: str, details: dict[str, JsonValue] | None = None) -> None:
-        """Put a warning on the job, for whoever reads it. Raises LeaseLostError when the work is in vain."""
-        self._tell(None, (JobWarning(code=code, message=message, details=details),))
-
-    def artifact(self, name: str) -> bytes:
-        """A part of the request that was put into the artifact store."""
-        return self.attempt.artifact(name)
-
-    def _tell(self, progress: float | None, warnings: tuple[JobWarning, ...]) -> None:
-        try:
-            self.attempt.heartbeat(progress, warnings=warnings)
-        except LeaseLostError:
-            self._lost = True
-            raise
-
-    @contextmanager
-    def kept_alive(self) -> Generator[None]:
-        """Heartbeats in the background, at a third of the lease."""
-        lease = self.attempt.policy.lease_seconds
-        if lease is None:
-            yield
-            return
-        done = Flag()
-        thread = Thread(target=self._beat, args=(done, lease / 3), name=f"heartbeat-{self.attempt.job_id}", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-    def _beat(self, done: Flag, pause: float) -> None:
-        while not done.wait(pause) and not self._lost:
-            try:
-                self.heartbeat()
-            except LeaseLostError:
-                return
-            except Exception:
-                logger.warning("a heartbeat of %s failed; the next one may do", self.attempt.job_id, exc_info=True)
-
-
 Handler = Callable[[Any, Context], Any]
 """Called with the request and a context; returns the response's body (or a JobResponse), or raises JobFailed."""
 
@@ -278,62 +197,6 @@ def _tell(attempt: Attempt[Any, Any], tell: Callable[[], Job[Any, Any]]) -> RunR
         except Exception as error:
             return _not_told(attempt, error, doubt=tries > 0)
     return RunResult(RunFate.UNKNOWN, "outcome_unknown")
-
-
-class AsyncContext(_Signals):
-    """`Context`, awaited."""
-
-    def __init__(self, attempt: AsyncAttempt[Any, Any]) -> None:
-        super().__init__()
-        self.attempt = attempt
-
-    @property
-    def job(self) -> Job[Any, Any]:
-        """As `Context.job`."""
-        return self.attempt.job
-
-    async def heartbeat(self, progress: float | None = None) -> None:
-        """As `Context.heartbeat`."""
-        await self._tell(progress, ())
-
-    async def warn(self, code: str, message: str, details: dict[str, JsonValue] | None = None) -> None:
-        """As `Context.warn`."""
-        await self._tell(None, (JobWarning(code=code, message=message, details=details),))
-
-    async def artifact(self, name: str) -> bytes:
-        """As `Context.artifact`."""
-        return await self.attempt.artifact(name)
-
-    async def _tell(self, progress: float | None, warnings: tuple[JobWarning, ...]) -> None:
-        try:
-            await self.attempt.heartbeat(progress, warnings=warnings)
-        except LeaseLostError:
-            self._lost = True
-            raise
-
-    @asynccontextmanager
-    async def kept_alive(self) -> AsyncGenerator[None]:
-        """As `Context.kept_alive`."""
-        lease = self.attempt.policy.lease_seconds
-        if lease is None:
-            yield
-            return
-        task = asyncio.create_task(self._beat(lease / 3), name=f"heartbeat-{self.attempt.job_id}")
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-
-    async def _beat(self, pause: float) -> None:
-        while not self._lost:
-            await asyncio.sleep(pause)
-            try:
-                await self.heartbeat()
-            except LeaseLostError:
-                return
-            except Exception:
-                logger.warning("a heartbeat of %s failed; the next one may do", self.attempt.job_id, exc_info=True)
 
 
 AsyncHandler = Callable[[Any, AsyncContext], Awaitable[Any]]

@@ -10,7 +10,7 @@ import pytest
 
 import jobstate
 from jobstate import AsyncAttempt, AsyncJobs, Attempt, Jobs
-from jobstate.worker import AsyncContext, Context
+from jobstate.context import AsyncContext, Context
 
 NAMES = """
 Accepted Already ArtifactConflictError ArtifactError ArtifactNotFoundError AsyncAttempt AsyncContext AsyncJobs Attempt Context
