@@ -273,11 +273,16 @@ def _repository(kind: str, folder: Path) -> Generator[Any]:
     if kind == "memory":
         yield MemoryRepository()
         return
-    from sqlalchemy import create_engine
+    from sqlalchemy import create_engine, event
 
     from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
 
     engine = create_engine(f"sqlite:///{folder / 'jobs.sqlite'}")
+
+    @event.listens_for(engine, "connect")
+    def no_sync(connection: Any, _record: Any) -> None:  # no test of these cuts the power
+        connection.execute("PRAGMA synchronous = OFF")
+
     try:
         repository = SQLAlchemyRepository(engine)
         repository.create_schema()
