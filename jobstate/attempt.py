@@ -16,7 +16,7 @@ from jobstate.flows import attempts
 from jobstate.flows.reading import as_shown
 from jobstate.flows.settle import Scope
 from jobstate.model import Event, Job, JobError, JobResponse, JobWarning, RequestT, ResponseT
-from jobstate.payload import check_artifacts, instance, invalid_input, json_value
+from jobstate.payload import check_artifacts, invalid_input, json_value, rebuilt
 from jobstate.policy import Policy
 
 AnyJob = Job[Any, Any]
@@ -31,10 +31,12 @@ class _Held(Generic[RequestT, ResponseT]):
         self._scope = scope
         self._hold = hold
         self._endpoint = endpoint
+        self._request: Any = hold.job.request
         self._unreadable: InvalidInputError | None = None
         if endpoint is not None:
             try:
-                self._hold = hold._replace(job=endpoint.narrow(hold.job))
+                endpoint.check(hold.job)
+                self._request = endpoint.decode_request(hold.job.request)
             except InvalidInputError as error:
                 self._unreadable, self._endpoint = error, None
         self._lock = Lock()
@@ -45,7 +47,7 @@ class _Held(Generic[RequestT, ResponseT]):
         """The job as this attempt last saw it. Raises InvalidInputError when its request is not of the endpoint's type."""
         if self._unreadable is not None:
             raise self._unreadable
-        return self._hold.job
+        return self._shown(self._hold.job)
 
     @property
     def job_id(self) -> str:
@@ -83,16 +85,17 @@ class _Held(Generic[RequestT, ResponseT]):
 
     def _see(self, job: AnyJob) -> Job[RequestT, ResponseT]:
         """Keep the newest job: a heartbeat in the background may answer late."""
-        job = as_shown(job)
-        if self._endpoint is not None:
-            job = self._endpoint.narrow(job)
         with self._lock:
             if job.version > self._hold.job.version:
                 self._hold = self._hold._replace(job=job)
-        return job
+        return self._shown(job)
+
+    def _shown(self, job: AnyJob) -> Job[RequestT, ResponseT]:
+        job = as_shown(job)
+        return job if self._endpoint is None else self._endpoint.dress(job, self._request if job.request is not None else None)
 
     def _heartbeat(self, progress: float | None, warnings: Iterable[JobWarning]) -> Flow[AnyJob]:
-        if progress is not None and not 0 <= progress <= 1:
+        if progress is not None and (type(progress) not in (int, float) or not 0 <= progress <= 1):
             raise InvalidInputError("progress", f"a number from 0 to 1 is needed, not {progress!r}")
         return attempts.heartbeat(self._scope, self._hold, progress, _checked(warnings))
 
@@ -110,12 +113,14 @@ class _Held(Generic[RequestT, ResponseT]):
         return attempts.complete(self._scope, self._hold, checked, parts, _checked(warnings))
 
     def _fail(self, error: JobError, retryable: bool, warnings: Iterable[JobWarning]) -> Flow[attempts.Ended]:
-        error = instance("error", error, JobError)
+        error = rebuilt("error", error, JobError)
         return attempts.fail(self._scope, self._hold, error, retryable=retryable, warnings=_checked(warnings))
 
 
 def _checked(warnings: Iterable[JobWarning]) -> tuple[JobWarning, ...]:
-    return tuple(instance("warnings", warning, JobWarning) for warning in warnings)
+    if not isinstance(warnings, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # it comes from outside
+        raise InvalidInputError("warnings", f"an iterable of JobWarning is needed, not {type(warnings).__name__}")
+    return tuple(rebuilt("warnings", warning, JobWarning) for warning in warnings)
 
 
 def _is_response(value: object) -> TypeGuard[JobResponse[Any]]:

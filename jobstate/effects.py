@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from jobstate.errors import RepositoryError
 from jobstate.lifecycle import Accepted
 from jobstate.model import Delivery, HistoryRecord, Job, JobFilter
-from jobstate.query import Cursor, Due, DuePage
+from jobstate.query import Cursor, Due, DuePage, Listing
 
 R = TypeVar("R")
 
@@ -101,7 +101,7 @@ class SaveMany(Effect[Sequence[RepositoryError | None]]):
 
 
 @dataclass(frozen=True, slots=True)
-class List(Effect[list[AnyJob]]):
+class List(Effect[Listing]):
     """A keyset page by id."""
 
     where: JobFilter

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from jobstate.errors import InvalidInputError
 from jobstate.model import Job, JobResponse, RequestT, ResponseT, narrow
-from jobstate.payload import encode, invalid_input, json_object, json_value
+from jobstate.payload import encode, invalid_input, json_object, json_value, words_of
 
 
 class Endpoint(Generic[RequestT, ResponseT]):
@@ -25,7 +25,7 @@ class Endpoint(Generic[RequestT, ResponseT]):
         self.response = response
 
     def __repr__(self) -> str:
-        return f"Endpoint({self.name!r}, request={self.request.__name__}, response={self.response.__name__})"
+        return f"Endpoint({self.name!r}, request={self.request!r}, response={self.response!r})"
 
     @cached_property
     def job_type(self) -> type[Job[RequestT, ResponseT]]:
@@ -52,45 +52,55 @@ class Endpoint(Generic[RequestT, ResponseT]):
         """A response's body as checked JSON. Raises InvalidInputError with the field's path."""
         return _encode(self._responses, "response", value)
 
+    def decode_request(self, value: Any) -> RequestT | None:
+        """A stored request in its type. Raises InvalidInputError when the type cannot read it."""
+        return None if value is None else _decode(self._requests, "request", value)
+
     def check(self, job: Job[Any, Any]) -> None:
         """Raises InvalidInputError for a job of another endpoint."""
         if job.endpoint != self.name:
             raise InvalidInputError("endpoint", f"{job.id} is a job of {job.endpoint}, not of {self.name}")
 
     def narrow(self, job: Job[Any, Any]) -> Job[RequestT, ResponseT]:
-        """The job with its payloads in this endpoint's types.
+        """A job as it is stored, with its payloads in this endpoint's types.
 
         Raises InvalidInputError for a job of another endpoint, and for a payload that these types cannot read.
         """
         self.check(job)
-        payloads: dict[str, Any] = {}
-        if job.request is not None:
-            payloads["request"] = _decode(self._requests, "request", job.request, self.request)
+        return self.dress(job, self.decode_request(job.request))
+
+    def dress(self, job: Job[Any, Any], request: RequestT | None) -> Job[RequestT, ResponseT]:
+        """The same with a request that was read before."""
+        payloads: dict[str, Any] = {"request": request}
         if job.response is not None:
-            body = _decode(self._responses, "response", job.response.body, self.response)
+            body = _decode(self._responses, "response", job.response.body)
             payloads["response"] = self._response_type.model_construct(status_code=job.response.status_code, body=body)
         return narrow(job, self.job_type, payloads)
 
 
 def _encode(adapter: TypeAdapter[Any], field: str, value: object) -> Any:
-    """What is stored for a value; it was read back once, so that it can be read back later."""
+    """What is stored for a value; it is read back once, so that it can be read back later."""
     try:
         checked = adapter.validate_python(value)
-        encoded = json_value(field, adapter.dump_python(checked, mode="json", by_alias=True))
-    except ValidationError as error:
-        raise invalid_input(error, field) from None
+        plain = adapter.dump_python(checked, mode="json", by_alias=True)
+    except Exception as error:
+        raise _fault(field, error) from None
+    encoded = json_value(field, plain)
     try:
         adapter.validate_json(encode(encoded))
-    except ValidationError as error:
+    except Exception as error:
         words = "what is stored could not be read back: give the type the same form for reading and writing"
-        raise InvalidInputError(field, f"{words} ({invalid_input(error, field)})") from None
+        raise InvalidInputError(field, f"{words} ({_fault(field, error)})") from None
     return encoded
 
 
-def _decode(adapter: TypeAdapter[Any], field: str, value: Any, kind: Any) -> Any:
-    if isinstance(kind, type) and isinstance(value, kind) and not isinstance(value, dict):
-        return value
+def _decode(adapter: TypeAdapter[Any], field: str, value: Any) -> Any:
     try:
         return adapter.validate_json(encode(value))
-    except ValidationError as error:
-        raise invalid_input(error, field) from None
+    except Exception as error:
+        raise _fault(field, error) from None
+
+
+def _fault(field: str, error: Exception) -> InvalidInputError:
+    """A host's type may raise anything from its validators."""
+    return invalid_input(error, field) if isinstance(error, ValidationError) else InvalidInputError(field, words_of(error))

@@ -12,6 +12,7 @@
     │   ├── IdempotencyConflictError    the key was used with another request
     │   ├── StaleJobError               certainly not applied: the row is at another version
     │   ├── OutcomeUnknownError         applied or not: nobody can say; repeating the command is safe
+    │   ├── BulkStoppedError            a bulk command was stopped in the middle; what it did stands
     │   └── UnreadableJobError          a stored row that this version of the library cannot read
     ├── DispatchError               a dispatcher did not take a delivery
     └── ArtifactError               what an artifact store answers besides bytes
@@ -193,6 +194,26 @@ class UnreadableJobError(RepositoryError):
         return f"{self.job_id} cannot be read: {self.field}: {self.problem}"
 
 
+class BulkStoppedError(RepositoryError):
+    """A bulk command met an error of a port after it had decided on some jobs; what it did to these stands.
+
+    Attributes:
+        event: what was asked.
+        outcomes: pairs of job id and fate (`moved`, `already`, `refused`, `unknown`), in the order they were decided.
+        detail: what happened, in words.
+    """
+
+    def __init__(self, event: str, outcomes: tuple[tuple[str, str], ...], detail: str) -> None:
+        super().__init__(event, outcomes, detail)
+        self.event = event
+        self.outcomes = outcomes
+        self.detail = detail
+
+    def __str__(self) -> str:
+        done = f"{self.event} of many stopped after {len(self.outcomes)} jobs"
+        return f"{done} ({self.detail}): the same command again does the rest"
+
+
 class DispatchError(JobstateError):
     """A dispatcher did not take a delivery. Inside a command this means *delayed*, never *failed*."""
 
@@ -207,6 +228,9 @@ class ArtifactError(JobstateError):
     def __init__(self, key: str) -> None:
         super().__init__(key)
         self.key = key
+
+    def __str__(self) -> str:
+        return f"the artifact store failed at {self.key!r}: repeat the command"
 
 
 class ArtifactNotFoundError(ArtifactError):

@@ -19,6 +19,7 @@ from jobstate.flows.settle import Dispatching, Scope
 from jobstate.lifecycle import Draft, Facts
 from jobstate.model import (
     JOB_ID,
+    MAX_TIME,
     Delivery,
     Event,
     HistoryRecord,
@@ -26,7 +27,6 @@ from jobstate.model import (
     JobError,
     JobFilter,
     JobPage,
-    JobStatus,
     Name,
     Text,
 )
@@ -114,6 +114,7 @@ class Face:
     def _endpoint(self, endpoint: str | Endpoint[Any, Any]) -> Endpoint[Any, Any] | None:
         if isinstance(endpoint, Endpoint):
             return endpoint
+        endpoint = instance("endpoint", endpoint, str)
         if self._endpoints and endpoint not in self._endpoints:
             raise InvalidInputError("endpoint", f"{endpoint!r} is unknown; known are {', '.join(self._endpoints)}")
         return self._endpoints.get(endpoint)
@@ -131,7 +132,7 @@ class Face:
             raise InvalidInputError("artifacts", "there is no artifact store: pass artifacts=... to the constructor")
         draft = Draft(
             organization_id=organization_id,
-            endpoint=typed.name if typed else cast("str", endpoint),
+            endpoint=typed.name if typed else str.__str__(cast("str", endpoint)),
             request=typed.encode_request(request) if typed else json_object("request", request),
             metadata=options.get("metadata"),
             idempotency_key=options.get("idempotency_key"),
@@ -186,31 +187,31 @@ class Face:
     def _retrieve(
         self, job_id: str, endpoint: Endpoint[Any, Any] | None, include_request: bool, include_response: bool
     ) -> Flow[Any]:
-        flow = reading.retrieve(
-            self._scope, _job_id(job_id), include_request=include_request, include_response=include_response
-        )
+        if endpoint is not None:
+            instance("endpoint", endpoint, Endpoint)
+        for name, asked in (("include_request", include_request), ("include_response", include_response)):
+            instance(name, asked, bool)
+        job_id = _job_id(job_id)
+        flow = reading.retrieve(self._scope, job_id, include_request=include_request, include_response=include_response)
         return self._narrowed(flow, endpoint)
 
     def _history(self, job_id: str, after_version: int) -> Flow[list[HistoryRecord]]:
+        if type(after_version) is not int or not 0 <= after_version <= MAX_TIME:
+            raise InvalidInputError("after_version", f"a version (a whole number from 0) is needed, not {after_version!r}")
         return reading.history(self._scope, _job_id(job_id), after_version)
 
     def _filter(self, conditions: Filter) -> JobFilter:
         _known(conditions, Filter)
-        status, ids = conditions.get("status"), conditions.get("ids")
+        asked: dict[str, Any] = dict(conditions)
+        for plural, name in (("statuses", "status"), ("ids", "ids")):
+            value = asked.pop(name, None)
+            asked[plural] = (value,) if isinstance(value, str) else value
         try:
-            return JobFilter(
-                organization_id=self._scope.organization_id,
-                statuses=None if status is None else tuple(JobStatus(one) for one in _one_or_more(status)),
-                ids=None if ids is None else tuple(_one_or_more(ids)),
-                endpoint=conditions.get("endpoint"),
-                created_from=cast("int | None", conditions.get("created_from")),
-                created_to=cast("int | None", conditions.get("created_to")),
-                metadata=None if (metadata := conditions.get("metadata")) is None else dict(metadata),
-            )
+            return JobFilter(organization_id=self._scope.organization_id, **asked)
         except ValidationError as error:
-            raise invalid_input(error) from None
-        except ValueError:
-            raise InvalidInputError("status", f"{status!r}: known are {', '.join(JobStatus)}") from None
+            fault = invalid_input(error)
+            field = "status" if fault.field.startswith("statuses") else fault.field
+            raise InvalidInputError(field, fault.problem) from None
 
     def _list(
         self,
@@ -276,10 +277,6 @@ def _check_words(**words: str | None) -> None:
             raise invalid_input(error, name) from None
 
 
-def _one_or_more(value: str | Iterable[str]) -> Iterable[str]:
-    return (value,) if isinstance(value, str) else value
-
-
 def _known(options: Mapping[str, object], kind: type) -> None:
     if unknown := options.keys() - kind.__annotations__.keys():
         raise TypeError(f"unknown argument {', '.join(sorted(unknown))}; known are {', '.join(kind.__annotations__)}")
@@ -287,21 +284,27 @@ def _known(options: Mapping[str, object], kind: type) -> None:
 
 def make_scope(policy: Policy | None, dispatcher: Any, artifacts: object) -> Scope:
     """The scope of an unscoped face with these ports."""
+    policy = Policy() if policy is None else instance("policy", policy, Policy)
     dispatching = Dispatching.NEVER
     if dispatcher is not None:
         dispatching = Dispatching.WITHIN if dispatcher.transactional else Dispatching.AFTER
-    return Scope(policy or Policy(), None, dispatching, artifacts is not None)
+    return Scope(policy, None, dispatching, artifacts is not None)
+
+
+def by_name(endpoints: Iterable[Endpoint[Any, Any]]) -> dict[str, Endpoint[Any, Any]]:
+    """Endpoints by their names."""
+    return {instance("endpoints", endpoint, Endpoint).name: endpoint for endpoint in endpoints}
 
 
 def check_colour(face: str, other: str, wanted: bool, **ports: object) -> None:
     """A port of the wrong colour is found before it is used."""
-    methods = {"repository": "load", "dispatcher": "dispatch", "artifacts": "put"}
+    methods = {"repository": "load", "dispatcher": "dispatch", "artifacts": "put", "clock": "now"}
     for name, port in ports.items():
         if port is None:
             continue
         method = getattr(port, methods[name], None)
         if method is None:
             raise TypeError(f"{name}: {type(port).__name__} has no method {methods[name]!r}: it is no {name}")
-        if iscoroutinefunction(method) is not wanted:
+        if name != "clock" and iscoroutinefunction(method) is not wanted:
             kind = "async" if wanted else "sync"
             raise TypeError(f"{name}: {face} needs a port with {kind} methods, {type(port).__name__} is not: use {other}")

@@ -41,7 +41,7 @@ class _Item(NamedTuple):
 
 
 class _Waiting:
-    """Deliveries that wait, by time and order; at most `limit` of them are taken from outside. Not thread-safe."""
+    """Deliveries that wait, by time and order: each run once, and at most `limit` taken from outside. Not thread-safe."""
 
     def __init__(self, limit: int, clock: Clock) -> None:
         if limit < 1:
@@ -49,39 +49,50 @@ class _Waiting:
         self._limit = limit
         self._clock = clock
         self._items: list[_Item] = []
+        self._names: dict[Delivery, str] = {}
         self._count = 0
         self.closed = False
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def add(self, task_name: str, delivery: Delivery) -> None:
+    def add(self, task_name: str, delivery: Delivery) -> str:
+        """The name under which the delivery waits: of a run that waits already, the first one."""
         if self.closed:
             raise DispatchError("the dispatcher was stopped: it takes nothing any more")
+        if delivery in self._names:
+            return self._names[delivery]
         if len(self._items) >= self._limit:
             raise DispatchError(f"{len(self._items)} deliveries wait, the limit is {self._limit}: the relay will try again")
-        if all(item.task_name != task_name for item in self._items):
-            self._push(0, task_name, delivery)
+        self._push(0, task_name, delivery)
+        return task_name
 
     def put_back(self, item: _Item, result: RunResult) -> None:
-        not_before = self._clock.now() + _AGAIN if result.not_before is None else result.not_before
-        self._push(not_before, item.task_name, item.delivery)
+        if item.delivery not in self._names:
+            not_before = self._clock.now() + _AGAIN if result.not_before is None else result.not_before
+            self._push(not_before, item.task_name, item.delivery)
 
     def _push(self, not_before: float, task_name: str, delivery: Delivery) -> None:
         self._count += 1
+        self._names[delivery] = task_name
         heappush(self._items, _Item(not_before, self._count, task_name, delivery))
 
     def remove(self, task_name: str) -> None:
         self._items = [item for item in self._items if item.task_name != task_name]
+        self._names = {item.delivery: item.task_name for item in self._items}
         heapify(self._items)
 
     def take(self) -> _Item | None:
         """The first that is due."""
-        return heappop(self._items) if self._items and self._items[0].not_before <= self._clock.now() else None
+        if not self._items or self._items[0].not_before > self._clock.now():
+            return None
+        item = heappop(self._items)
+        del self._names[item.delivery]
+        return item
 
     def pause(self) -> float | None:
-        """Seconds until the first is due; None when nothing waits."""
-        return max(self._items[0].not_before - self._clock.now(), 0) if self._items else None
+        """Seconds until the first is due, an hour at most; None when nothing waits."""
+        return min(max(self._items[0].not_before - self._clock.now(), 0), 3600) if self._items else None
 
 
 class ThreadDispatcher:
@@ -107,9 +118,9 @@ class ThreadDispatcher:
     def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
         """As `Dispatcher.dispatch`. Raises DispatchError when it is full or stopped."""
         with self._changed:
-            self._waiting.add(task_name, delivery)
+            name = self._waiting.add(task_name, delivery)
             self._changed.notify_all()
-        return task_name
+        return name
 
     def revoke(self, task_name: str) -> None:
         """As `Dispatcher.revoke`: what has not begun is dropped."""
@@ -142,9 +153,12 @@ class ThreadDispatcher:
             self.stop(grace=grace)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until nothing waits and nothing runs; False when `timeout` seconds were not enough."""
+        """Wait until nothing runs, and nothing waits or it was stopped; False when `timeout` seconds were not enough."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._busy and not len(self._waiting), timeout)
+            return self._changed.wait_for(self._is_idle, timeout)
+
+    def _is_idle(self) -> bool:
+        return not self._busy and (self._waiting.closed or not len(self._waiting))
 
     def stop(self, *, grace: float = 10.0) -> None:
         """Take nothing any more, let what runs finish for `grace` seconds, and give the rest back."""
@@ -224,9 +238,9 @@ class AsyncioDispatcher:
     async def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
         """As `Dispatcher.dispatch`. Raises DispatchError when it is full or stopped."""
         async with self._changed:
-            self._waiting.add(task_name, delivery)
+            name = self._waiting.add(task_name, delivery)
             self._changed.notify_all()
-        return task_name
+        return name
 
     async def revoke(self, task_name: str) -> None:
         """As `Dispatcher.revoke`: what has not begun is dropped."""
@@ -257,9 +271,12 @@ class AsyncioDispatcher:
             await self.stop(grace=grace)
 
     async def join(self) -> None:
-        """Wait until nothing waits and nothing runs."""
+        """Wait until nothing runs, and nothing waits or it was stopped."""
         async with self._changed:
-            await self._changed.wait_for(lambda: not self._busy and not len(self._waiting))
+            await self._changed.wait_for(self._is_idle)
+
+    def _is_idle(self) -> bool:
+        return not self._busy and (self._waiting.closed or not len(self._waiting))
 
     async def stop(self, *, grace: float = 10.0) -> None:
         """Take nothing any more, let what runs finish for `grace` seconds, and give the rest back."""
@@ -272,7 +289,10 @@ class AsyncioDispatcher:
             _, left = await asyncio.wait(self._tasks, timeout=grace)
             for task in left:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if left:  # a handler that swallows its cancellation is left behind; its lease will run out
+                await asyncio.wait(left, timeout=max(grace, _AGAIN))
+        async with self._changed:
+            self._changed.notify_all()
 
     async def _work(self, number: int, jobs: AsyncJobs, handler: AsyncHandler, retry_exceptions: bool) -> None:
         while (item := await self._next()) is not None:
@@ -289,6 +309,8 @@ class AsyncioDispatcher:
                 if (task := asyncio.current_task()) is None or task.cancelling():
                     raise
                 logger.warning("the handler of %s cancelled itself", item.delivery.job_id)
+            except Exception:
+                logger.exception("the delivery of %s was not run to its end", item.delivery.job_id)
             finally:
                 self._running.pop(number, None)
                 self._busy -= 1

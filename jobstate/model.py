@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Generic, Literal, NamedTuple, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, JsonValue, StringConstraints
+from pydantic_core import from_json
 from typing_extensions import TypeVar
 
 MAX_TIME = 253_402_300_799
@@ -84,7 +85,7 @@ def _unicode(value: str) -> str:
 
 def _storable(value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
     try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        from_json(json.dumps([[[value]]], ensure_ascii=False, allow_nan=False))  # three deep, as in a row or a record
     except (ValueError, RecursionError) as error:
         raise ValueError(f"this is not JSON that every store can hold: {error}") from None
     return value
@@ -102,14 +103,14 @@ def _metadata(value: dict[str, str]) -> dict[str, str]:
 
 
 JobId = Annotated[str, StringConstraints(pattern=f"^{JOB_ID.pattern}$")]
-Text = Annotated[str, AfterValidator(_plain_text)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_plain_text)]
-Code = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_plain_text)]
+Text = Annotated[str, StringConstraints(strict=True), AfterValidator(_plain_text)]
+Name = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=255), AfterValidator(_plain_text)]
+Code = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=128), AfterValidator(_plain_text)]
 UnixSeconds = Annotated[int, BeforeValidator(unix_seconds), Field(strict=True, ge=0, le=MAX_TIME)]
 Seconds = Annotated[int, Field(strict=True, ge=1, le=MAX_TIME)]
 Count = Annotated[int, Field(strict=True, ge=0)]
 Limit = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
-Message = Annotated[str, AfterValidator(_unicode)]
+Message = Annotated[str, StringConstraints(strict=True), AfterValidator(_unicode)]
 Details = Annotated[dict[str, JsonValue] | None, AfterValidator(_storable)]
 Metadata = Annotated[dict[Text, Text], AfterValidator(_metadata)]
 
@@ -329,7 +330,7 @@ class JobFilter(_Value, frozen=True):
     """
 
     organization_id: Name | None = None
-    ids: tuple[JobId, ...] | None = None
+    ids: Annotated[tuple[JobId, ...], Field(max_length=10_000)] | None = None
     statuses: tuple[JobStatus, ...] | None = None
     endpoint: Name | None = None
     created_from: UnixSeconds | None = None

@@ -9,13 +9,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
-from typing import Any, TypeVar, cast
+from typing import Any, TypeGuard, TypeVar, cast
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
 from jobstate.errors import InvalidInputError
-from jobstate.model import Artifact, JobError, JobResponse
+from jobstate.model import Artifact, JobError, JobResponse, JobWarning
 
 DEPTH = 200
 """How deep a payload may be nested: what pydantic's JSON parser takes, wherever it is called from."""
@@ -85,9 +85,9 @@ def _is_unicode(text: str) -> bool:
 
 def json_object(field: str, value: object) -> dict[str, Any]:
     """The same for a JSON object."""
-    if not isinstance(value, dict):
-        raise InvalidInputError(field, f"a JSON object (dict) is needed, not {type(value).__name__}")
-    return cast("dict[str, Any]", json_value(field, value))
+    if not isinstance(value, Mapping):
+        raise InvalidInputError(field, f"a JSON object (a mapping) is needed, not {type(value).__name__}")
+    return cast("dict[str, Any]", json_value(field, dict(cast("Mapping[str, Any]", value))))
 
 
 def check_artifacts(field: str, artifacts: Mapping[str, bytes] | None) -> dict[str, bytes]:
@@ -152,10 +152,39 @@ def instance(field: str, value: object, kind: type[T]) -> T:
     return value
 
 
+def is_storable_name(value: object) -> TypeGuard[str]:
+    """Whether a name that came from outside can be stored: 1 to 1024 characters of Unicode without NUL."""
+    return isinstance(value, str) and 0 < len(value) <= 1024 and "\0" not in value and _is_unicode(value)
+
+
+def words_of(error: BaseException) -> str:
+    """What an exception says, as text that can be stored, at most 10,000 characters of it; its type when it says nothing."""
+    try:
+        words = str(error)
+    except Exception:
+        words = ""
+    return (words or type(error).__name__).encode(errors="backslashreplace").decode()[:10_000]
+
+
+E = TypeVar("E", JobError, JobWarning)
+
+
+def rebuilt(field: str, value: E, kind: type[E]) -> E:
+    """An error or warning from outside, checked once more, with the three fields that are stored and no others."""
+    given = instance(field, value, kind)
+    try:
+        return kind(code=given.code, message=given.message, details=given.details)
+    except ValidationError as error:
+        raise invalid_input(error, field) from None
+
+
 def invalid_input(error: ValidationError, prefix: str = "") -> InvalidInputError:
     """The first fault of a validation as the library's own error: field, problem, limit."""
     fault = error.errors(include_url=False)[0]
     place = ".".join([prefix, *(str(part) for part in fault["loc"])] if prefix else [str(part) for part in fault["loc"]])
     words = fault["msg"].removeprefix("Value error, ")
-    given = repr(fault["input"])
+    try:
+        given = repr(fault["input"])
+    except Exception:
+        given = type(fault["input"]).__name__
     return InvalidInputError(place or "value", f"{words} (got {given if len(given) <= 80 else given[:77] + '...'})")

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from jobstate.errors import RepositoryError
 from jobstate.lifecycle import Accepted
 from jobstate.model import Delivery, HistoryRecord, Job, JobFilter
-from jobstate.query import Cursor, Due, DuePage
+from jobstate.query import Cursor, Due, DuePage, Listing
 
 AnyJob = Job[Any, Any]
 
@@ -47,7 +47,7 @@ class Repository(Protocol):
     R10 `count` counts what `list` would list.
     R11 `history` answers a job's records behind a version, oldest first; for an unknown job, none.
     R12 `delete` removes row, payload and history, if and only if the row is at that version; else StaleJobError.
-    R13 A stored row that cannot be read is UnreadableJobError, with the job's id, in `load` and `list`.
+    R13 A stored row that cannot be read is UnreadableJobError, with the job's id: raised by `load`, named by `list`.
     R14 With `within`, a write calls it in its own transaction, before the commit, and once only if the write was not refused;
         what it raises rolls back and is passed on.
     R15 Every method may be called by several threads at once (the async twin: by several tasks).
@@ -86,7 +86,7 @@ class Repository(Protocol):
         newest_first: bool = True,
         include_request: bool = False,
         include_response: bool = False,
-    ) -> list[AnyJob]:
+    ) -> Listing:
         """At most `limit` jobs. With `before`, those nearest to it, still in the order asked for. R4, R8, R13."""
         ...
 
@@ -143,7 +143,7 @@ class AsyncRepository(Protocol):
         newest_first: bool = True,
         include_request: bool = False,
         include_response: bool = False,
-    ) -> list[AnyJob]:
+    ) -> Listing:
         """As `Repository.list`."""
         ...
 

@@ -53,6 +53,18 @@ class DuePage(NamedTuple):
     unreadable: list[UnreadableJobError]
 
 
+class Listing(NamedTuple):
+    """A page of a list, in the order asked for. A row that cannot be read stands in `unreadable` instead of stopping it."""
+
+    jobs: list[Job[Any, Any]]
+    unreadable: list[UnreadableJobError]
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all rows, readable or not."""
+        return [job.id for job in self.jobs] + [error.job_id for error in self.unreadable]
+
+
 def due_time(due: Due, job: Job[Any, Any]) -> int | None:
     """When the job is due for a page (Unix seconds); None when it does not belong there. The table of `Due` as a function."""
     status = job.status

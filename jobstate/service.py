@@ -9,7 +9,7 @@ from jobstate.attempt import AsyncAttempt, Attempt
 from jobstate.drivers import Ports, SystemClock, run, run_async
 from jobstate.effects import Flow
 from jobstate.endpoint import Endpoint
-from jobstate.face import Creation, Face, Filter, Order, check_colour, make_scope
+from jobstate.face import Creation, Face, Filter, Order, by_name, check_colour, make_scope
 from jobstate.flows import reading, sweeps
 from jobstate.flows.many import BulkOutcome
 from jobstate.flows.sweeps import SweepReport, Swept
@@ -34,7 +34,7 @@ R = TypeVar("R")
 class Jobs(Face):
     """Job semantics on a repository, a dispatcher and an artifact store of the host's choice.
 
-    Without a dispatcher jobs stay pending, and workers take them from the repository. Operations raise the errors of
+    Without a dispatcher jobs stay pending until somebody takes them from the repository. Operations raise the errors of
     `jobstate.errors`; InvalidInputError before anything is stored. Thread-safe.
     """
 
@@ -48,9 +48,9 @@ class Jobs(Face):
         clock: Clock | None = None,
         endpoints: Iterable[Endpoint[Any, Any]] = (),
     ) -> None:
-        check_colour("Jobs", "AsyncJobs", False, repository=repository, dispatcher=dispatcher, artifacts=artifacts)
+        check_colour("Jobs", "AsyncJobs", False, repository=repository, dispatcher=dispatcher, artifacts=artifacts, clock=clock)
         ports = Ports(repository, dispatcher, artifacts, clock or SystemClock())
-        super().__init__(ports, make_scope(policy, dispatcher, artifacts), {endpoint.name: endpoint for endpoint in endpoints})
+        super().__init__(ports, make_scope(policy, dispatcher, artifacts), by_name(endpoints))
 
     def _run(self, flow: Flow[R]) -> R:
         return run(flow, self._ports)
@@ -211,9 +211,9 @@ class AsyncJobs(Face):
         clock: Clock | AsyncClock | None = None,
         endpoints: Iterable[Endpoint[Any, Any]] = (),
     ) -> None:
-        check_colour("AsyncJobs", "Jobs", True, repository=repository, dispatcher=dispatcher, artifacts=artifacts)
+        check_colour("AsyncJobs", "Jobs", True, repository=repository, dispatcher=dispatcher, artifacts=artifacts, clock=clock)
         ports = Ports(repository, dispatcher, artifacts, clock or SystemClock())
-        super().__init__(ports, make_scope(policy, dispatcher, artifacts), {endpoint.name: endpoint for endpoint in endpoints})
+        super().__init__(ports, make_scope(policy, dispatcher, artifacts), by_name(endpoints))
 
     async def _run(self, flow: Flow[R]) -> R:
         return await run_async(flow, self._ports)

@@ -104,14 +104,27 @@ def show_job(out: Out, job: Job[Any, Any], history: Iterable[HistoryRecord]) -> 
 def show_jobs(out: Out, jobs: Iterable[Job[Any, Any]]) -> None:
     """A table of jobs."""
     rows = [
-        (job.id, job.status.value, job.endpoint, f"{job.attempt_count}", f"{job.run}", moment(job.created_at), _why(job))
+        (
+            job.id,
+            job.status.value,
+            _harmless(job.endpoint),
+            f"{job.attempt_count}",
+            f"{job.run}",
+            moment(job.created_at),
+            _why(job),
+        )
         for job in jobs
     ]
     out.table(("id", "status", "endpoint", "attempts", "run", "created", "last failure"), rows)
 
 
+def _harmless(text: str) -> str:
+    """Control characters, which a terminal would obey, as escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def _why(job: Job[Any, Any]) -> str:
-    return job.last_failure_code or ""
+    return _harmless(job.last_failure_code or "")
 
 
 def moment(seconds: int) -> str:
@@ -128,5 +141,5 @@ def _short(value: JsonValue, limit: int = 60) -> str:
     if isinstance(value, dict):
         value = ", ".join(f"{name}: {_short(item, limit)}" for name, item in value.items())
         return "{" + (value if len(value) <= 2 * limit else value[: 2 * limit - 3] + "...") + "}"
-    text = "none" if value is None else str(value)
+    text = "none" if value is None else _harmless(str(value))
     return text if len(text) <= limit else text[: limit - 3] + "..."

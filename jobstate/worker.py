@@ -21,6 +21,7 @@ from jobstate.errors import (
     TransitionError,
 )
 from jobstate.model import Delivery, Event, Job, JobError, JobStatus
+from jobstate.payload import words_of
 from jobstate.service import AsyncJobs, Jobs
 
 R = TypeVar("R")
@@ -103,10 +104,9 @@ def _failure(error: Exception, retry_exceptions: bool) -> tuple[JobError, bool]:
     if isinstance(error, JobFailed):
         return error.error, error.retryable
     if isinstance(error, _InvalidRequestError):
-        return JobError(code=INVALID_REQUEST, message=str(error)), False
-    logger.error("the handler raised %s", type(error).__name__, exc_info=error)
-    words = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
-    return JobError(code=HANDLER_ERROR, message=words), retry_exceptions
+        return JobError(code=INVALID_REQUEST, message=words_of(error)), False
+    logger.error("the handler raised %s: %s", type(error).__name__, words_of(error))
+    return JobError(code=HANDLER_ERROR, message=f"{type(error).__name__}: {words_of(error)}"), retry_exceptions
 
 
 def _not_told(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], error: Exception, *, doubt: bool) -> RunResult:
@@ -158,7 +158,7 @@ def run_job(
         with context.kept_alive():
             result = handler(_request(attempt), context)
     except Exception as error:
-        if isinstance(error, LeaseLostError):
+        if isinstance(error, LeaseLostError) and error.job_id == attempt.job_id:
             return RunResult(RunFate.LOST, error.code)
         failure, retryable = _failure(error, retry_exceptions)
         return _tell(attempt, lambda: attempt.fail(failure, retryable=retryable))
@@ -172,7 +172,7 @@ def _complete(attempt: Attempt[Any, Any], result: Any) -> Job[Any, Any]:
     try:
         return attempt.complete(result)
     except InvalidInputError as error:
-        return attempt.fail(JobError(code=INVALID_RESULT, message=str(error)))
+        return attempt.fail(JobError(code=INVALID_RESULT, message=words_of(error)))
 
 
 def give_back(attempt: Attempt[Any, Any]) -> RunResult:
@@ -223,7 +223,7 @@ async def async_run_job(
         async with context.kept_alive():
             result = await handler(_request(attempt), context)
     except Exception as error:
-        if isinstance(error, LeaseLostError):
+        if isinstance(error, LeaseLostError) and error.job_id == attempt.job_id:
             return RunResult(RunFate.LOST, error.code)
         failure, retryable = _failure(error, retry_exceptions)
         return await _told(_async_tell(attempt, lambda: attempt.fail(failure, retryable=retryable)))
@@ -267,7 +267,7 @@ async def _async_complete(attempt: AsyncAttempt[Any, Any], result: Any) -> Job[A
     try:
         return await attempt.complete(result)
     except InvalidInputError as error:
-        return await attempt.fail(JobError(code=INVALID_RESULT, message=str(error)))
+        return await attempt.fail(JobError(code=INVALID_RESULT, message=words_of(error)))
 
 
 async def async_give_back(attempt: AsyncAttempt[Any, Any]) -> RunResult:

@@ -300,7 +300,9 @@ def test_an_attempt_that_lost_its_lease_changes_nothing(world: World, name: str,
     assert (row.status, row.version, row.response, row.error) == (status, versions[0], None, None)
 
 
-def test_a_handler_that_learns_that_its_lease_is_lost_ends_the_run(world: World) -> None:
+def test_a_handler_that_learns_that_its_lease_is_lost_ends_the_run_quietly(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.create()
     lost = LeaseLostError("job", "lease_lost", "heartbeat", "cancelled", "the attempt is over")
 
@@ -310,6 +312,7 @@ def test_a_handler_that_learns_that_its_lease_is_lost_ends_the_run(world: World)
 
     assert run(world, world.take(), handle) == RunResult(RunFate.LOST, "lease_lost")
     assert the_job(world).status == "cancelled"
+    assert caplog.records == []
 
 
 def test_a_handler_that_ended_the_attempt_itself_is_believed(sync_world: World) -> None:

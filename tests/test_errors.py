@@ -36,6 +36,8 @@ def test_every_error_pickles_with_its_attributes_and_words(cls: type[JobstateErr
 def test_every_error_says_its_attributes_in_words(cls: type[JobstateError]) -> None:
     error = _example(cls)
     for name, value in vars(error).items():
+        if name == "outcomes":  # counted, not listed
+            continue
         words = ", ".join(map(str, cast("tuple[object, ...]", value))) if isinstance(value, tuple) else str(value)
         assert words in str(error), name
 

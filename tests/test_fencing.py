@@ -21,6 +21,7 @@ from jobstate import (
     JobError,
     JobNotFoundError,
     JobResponse,
+    Jobs,
     JobStatus,
     JobWarning,
     LeaseLostError,
@@ -331,7 +332,7 @@ def test_a_delivery_starts_one_attempt_however_often_it_comes(world: World) -> N
     assert world.row(job.id).attempt_count == 2
 
 
-@pytest.mark.parametrize("margin", [0, 1, 30])
+@pytest.mark.parametrize("margin", [1, 2, 30])
 def test_a_live_lease_is_never_rescued(world_of: Callable[[Policy], World], margin: int) -> None:
     world = world_of(Policy(lease=timedelta(seconds=60), clock_skew=timedelta(seconds=margin)))
     job = world.create()
@@ -356,8 +357,10 @@ def test_a_worker_whose_lease_ran_out_unnoticed_may_still_finish(world: World) -
 def test_a_heartbeat_never_shortens_a_lease(world: World) -> None:
     job = world.create()
     attempt = world.start()
-    world.clock.advance(-200)
-    attempt.heartbeat()
+    brief = Jobs(world.others._ports.repository, policy=Policy(lease=timedelta(seconds=5)), clock=world.clock)
+    for face in (brief, world.others):
+        Attempt(face._ports, face._scope, attempt._hold, None).heartbeat()
+        world.clock.advance(-200)
     lease = world.row(job.id).lease
     assert lease is not None
     assert lease.expires_at == job.created_at + LEASE

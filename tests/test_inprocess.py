@@ -127,25 +127,29 @@ def test_what_runs_takes_no_room_from_what_waits() -> None:
         assert service.dispatcher.join(SOON)
 
 
-def test_a_task_that_waits_twice_runs_once() -> None:
-    service = Service()
+def test_a_task_that_waits_twice_runs_once_and_takes_room_once() -> None:
+    service = Service(limit=2)
     job = service.create()
     seen: list[str] = []
     for _ in range(3):
         assert service.dispatcher.dispatch(job.delivery, str(job.task_name)) == job.task_name
+    other = service.create()
+    assert not other.dispatch_pending
     with service.dispatcher.running(service.jobs, lambda request, context: seen.append(context.job.id)):
         assert service.dispatcher.join(SOON)
-    assert seen == [job.id]
+    assert sorted(seen) == sorted([job.id, other.id])
 
 
-def test_a_task_that_was_taken_back_does_not_run() -> None:
-    service = Service()
+def test_a_task_that_was_taken_back_does_not_run_and_leaves_its_room() -> None:
+    service = Service(limit=2)
     kept, cancelled = service.create(), service.create()
     service.jobs.cancel(cancelled.id)
+    other = service.create()
+    assert not other.dispatch_pending
     seen: list[str] = []
     with service.dispatcher.running(service.jobs, lambda request, context: seen.append(context.job.id)):
         assert service.dispatcher.join(SOON)
-    assert seen == [kept.id]
+    assert sorted(seen) == sorted([kept.id, other.id])
 
 
 def test_an_early_delivery_waits_for_the_clock() -> None:
@@ -318,6 +322,28 @@ def test_a_start_that_is_on_its_way_at_the_stop_is_given_back_in_time_too() -> N
         stopper.join(2)
         assert not stopper.is_alive(), "the stop waits for a handler longer than its grace"
         assert service.row(job).status == "queued"
+    finally:
+        held.go.set()
+
+
+def test_a_start_that_ends_after_the_grace_is_given_back_at_once() -> None:
+    service = Service(workers=1)
+    held, starting, go_on = Held(), Event(), Event()
+    job = service.create()
+
+    def slow() -> None:
+        starting.set()
+        assert go_on.wait(SOON)
+
+    service.repository.then("load", slow)
+    service.dispatcher.start(service.jobs, held)
+    assert starting.wait(SOON)
+    service.dispatcher.stop(grace=0)
+    go_on.set()
+    try:
+        until(lambda: service.row(job).run == 2)
+        assert (service.row(job).status, service.row(job).attempts_used) == ("queued", 0)
+        assert not held.entered.is_set()
     finally:
         held.go.set()
 

@@ -13,11 +13,11 @@ from jobstate import AsyncAttempt, AsyncJobs, Attempt, Jobs
 from jobstate.context import AsyncContext, Context
 
 NAMES = """
-Accepted Already ArtifactConflictError ArtifactError ArtifactNotFoundError AsyncAttempt AsyncContext AsyncJobs Attempt Context
-Delivery DispatchError Endpoint Event GuardRefusedError HistoryRecord IdempotencyConflictError IllegalTransitionError
-InvalidInputError Job JobError JobFailed JobNotFoundError JobPage JobResponse JobStatus JobWarning Jobs JobstateError Lease
-LeaseLostError OutcomeUnknownError Policy Refused RepositoryError StaleJobError TableError TransitionError UnreadableJobError
-allowed_events apply async_run_job decide explain run_job
+Accepted allowed_events Already apply ArtifactConflictError ArtifactError ArtifactNotFoundError async_run_job
+AsyncAttempt AsyncContext AsyncJobs Attempt BulkStoppedError Context decide Delivery DispatchError Endpoint Event
+explain GuardRefusedError HistoryRecord IdempotencyConflictError IllegalTransitionError InvalidInputError Job JobError
+JobFailed JobNotFoundError JobPage JobResponse Jobs JobstateError JobStatus JobWarning Lease LeaseLostError
+OutcomeUnknownError Policy Refused RepositoryError run_job StaleJobError TableError TransitionError UnreadableJobError
 """.split()
 
 

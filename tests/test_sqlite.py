@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import Engine, MetaData, create_engine, event, inspect, text
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, create_engine, event, inspect, text
 
 from jobstate import Job, Jobs, OutcomeUnknownError, RepositoryError, StaleJobError, UnreadableJobError, decide
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository, Tables
@@ -93,8 +93,11 @@ def test_the_tables_stand_on_the_hosts_metadata_with_its_prefix(engine: Engine) 
     metadata = MetaData()
     one = SQLAlchemyRepository(engine, Tables(metadata, prefix="one_"))
     two = SQLAlchemyRepository(engine, Tables(metadata, prefix="two_"))
+    Table("own", metadata, Column("id", Integer))
     one.create_schema()
-    assert {"one_jobs", "two_history"} < set(metadata.tables)
+    assert set(inspect(engine).get_table_names()) == {"one_jobs", "one_payloads", "one_history"}
+    two.create_schema()
+    assert {"own", "one_jobs", "two_history"} < set(metadata.tables)
     _stored(one)
     assert one.count(JobFilter()) == 1
     assert two.count(JobFilter()) == 0
@@ -156,14 +159,16 @@ def test_a_damaged_field_is_a_named_error(engine: Engine, repository: SQLAlchemy
         repository.load(job.id)
 
 
-def test_a_lock_that_is_held_too_long_is_stale_and_nothing_is_written(engine: Engine, repository: SQLAlchemyRepository) -> None:
+def test_a_lock_that_is_held_too_long_is_said_so_and_nothing_is_written(
+    engine: Engine, repository: SQLAlchemyRepository
+) -> None:
     job = _stored(repository)
     other = sqlite3.connect(str(engine.url.database), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA busy_timeout = 1")
         connection.info["jobstate"] = True
-    with pytest.raises(StaleJobError):
+    with pytest.raises(RepositoryError, match="nothing was done: database is locked"):
         repository.save(_transition(job))
     other.execute("ROLLBACK")
     other.close()

@@ -17,12 +17,14 @@ from tests.commands import (
     ERROR,
     INTERRUPTED,
     CrashError,
+    cancel,
     crash_after,
     creating,
     failed,
     held,
     retrying,
     somebody,
+    start,
     the_job,
     working,
 )
@@ -167,6 +169,20 @@ def test_a_late_save_dispatches_once(boxed: World, outbox: Outbox, prepare: Prep
     assert row.dispatch_count == 1
 
 
+def test_a_lost_answer_is_found_behind_the_writes_of_others(boxed: World, outbox: Outbox) -> None:
+    act, _ = prepared(boxed, outbox, QUEUEING["accept"])
+
+    def others_go_on() -> None:
+        start(boxed)
+        cancel(boxed)
+
+    boxed.repository.lose("save", then=others_go_on)
+    told = act()
+    row = the_job(boxed)
+    assert (told.version, told.status, codes(told)) == (row.version, "cancelled", [])
+    assert outbox.deliveries == [Delivery(job_id=row.id, run=1)]
+
+
 def test_a_stale_save_dispatches_nothing(boxed: World, outbox: Outbox) -> None:
     job = boxed.create(validating=True)
     boxed.repository.then("load", lambda: boxed.others.cancel(job.id))
@@ -196,6 +212,15 @@ def test_a_release_without_a_pause_dispatches_with_its_save(tmp_path: Path, outb
         act()
         row = the_job(boxed)
         assert (row.version, outbox.rows) == (version + 1, [(row.delivery, row.task_name)])
+
+
+def test_a_release_with_a_pause_is_dispatched_when_it_is_over(boxed: World, outbox: Outbox) -> None:
+    act, _ = prepared(boxed, outbox, working("fail", ERROR, retryable=True))
+    job = act()
+    assert (outbox.rows, job.dispatch_pending) == ([], True)
+    boxed.clock.time = job.available_at
+    assert boxed.jobs.sweep().relay.moved == 1
+    assert outbox.deliveries == [job.delivery]
 
 
 def test_a_bulk_retry_dispatches_each_job_once(boxed: World, outbox: Outbox) -> None:

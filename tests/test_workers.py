@@ -220,7 +220,7 @@ def test_a_cancelled_task_gives_its_job_back_and_stays_cancelled() -> None:
 def test_a_task_that_is_cancelled_twice_leaves_no_job_under_its_lease(event: Event) -> None:
     async def scenario(service: Service) -> None:
         job = await service.create()
-        gate = Gate(service.repository, event, made=True)
+        gate = Gate(service.repository, event, made=event is Event.START)
         running = asyncio.Event()
         work = async_run_job(service.behind(gate), job.delivery, forever, on_start=lambda context: running.set())
         task = asyncio.create_task(work)

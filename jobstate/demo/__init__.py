@@ -21,7 +21,7 @@ from jobstate.show import Out, show_record
 
 ORGANIZATION = "org_demo"
 
-POLICY = Policy(lease=timedelta(seconds=2), clock_skew=timedelta(0), cleanup_after=timedelta(0))
+POLICY = Policy(lease=timedelta(seconds=2), clock_skew=timedelta(seconds=1), cleanup_after=timedelta(0))
 """Short times, so that a person can watch a job expire and be cleaned."""
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from jobstate.effects import DeleteArtifacts, Flow, GetArtifact, IdKind, Load, NewId, PutArtifact
+from jobstate.effects import DeleteArtifacts, Flow, GetArtifact, IdKind, Load, NewId
 from jobstate.errors import ArtifactNotFoundError, InvalidInputError, JobNotFoundError, LeaseLostError, TransitionError
+from jobstate.flows.commands import put_artifact
 from jobstate.flows.dispatch import hand_over
 from jobstate.flows.settle import Outcome, Scope, carry_out, command, judge
 from jobstate.lifecycle import Accepted, Already, Facts, Refused
@@ -85,7 +86,7 @@ def complete(
         raise decision.error()
     try:
         for name, data in artifacts.items():
-            yield from PutArtifact(prefix + name, data)
+            yield from put_artifact(prefix + name, data)
         return Ended((yield from carry_out(scope, hold.job, asked)).job, Event.COMPLETE)
     except (LeaseLostError, JobNotFoundError):
         yield from _remove(prefix)
@@ -97,6 +98,8 @@ def fail(
 ) -> Flow[Ended]:
     """End the attempt without a result; a retryable failure goes back to the queue while attempts are left."""
     if retryable:
+        if warnings:  # a release keeps the warnings that a job has, and brings none
+            hold, warnings = hold._replace(job=(yield from heartbeat(scope, hold, None, warnings))), ()
         facts: Facts = {"token": hold.token, "failure_code": error.code}
         asked = yield from command(Event.RELEASE, facts)
         decision = yield from judge(scope, hold.job, asked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobstate.effects import Flow, IdKind, Insert, Load, NewId, Now, PutArtifact, Revoke
-from jobstate.errors import IdempotencyConflictError, OutcomeUnknownError, TransitionError
+from jobstate.errors import ArtifactError, IdempotencyConflictError, OutcomeUnknownError, TransitionError
 from jobstate.flows.dispatch import hand_over
 from jobstate.flows.settle import TRIES, Dispatching, Scope, carry_out, command, task_name
 from jobstate.lifecycle import Draft, Facts, creation_record, mark_created, new_job
@@ -32,29 +32,27 @@ def create(scope: Scope, draft: Draft, actor: str | None = None) -> Flow[AnyJob]
 
 
 def _insert(scope: Scope, job: AnyJob, actor: str | None) -> Flow[AnyJob]:
-    """Store the row once. Repeating it after a lost answer finds the own row by its id."""
-    record = creation_record(job, actor)
-    detail = ""
-    if scope.dispatching is Dispatching.WITHIN and job.dispatch_pending and job.is_available(job.created_at):
-        marked, name = mark_created(job, task_name(job)), task_name(job)
-        try:
-            return (yield from Insert(marked, creation_record(marked, actor), name)) or marked
-        except OutcomeUnknownError as error:
-            detail = error.detail
-        except Exception:  # the dispatcher's: rolled back, so the job is stored without it, pending
-            detail = ""
+    """Store the row once. Repeating it after a lost answer finds the own row by its id; till then nothing else is said."""
+    doubt: OutcomeUnknownError | None = None
+    within = scope.dispatching is Dispatching.WITHIN and job.dispatch_pending and job.is_available(job.created_at)
     for _ in range(TRIES):
+        name = task_name(job) if within else None
+        new = job if name is None else mark_created(job, name)
         try:
-            return (yield from Insert(job, record)) or job
+            return (yield from Insert(new, creation_record(new, actor), name)) or new
         except OutcomeUnknownError as error:
-            detail = error.detail
-    raise OutcomeUnknownError(job.id, detail)
+            doubt = error
+        except Exception as error:
+            if not within:  # with a transactional dispatcher it may be the dispatcher's: then the job is stored without it
+                raise error if doubt is None else OutcomeUnknownError(job.id, f"an answer was lost, then: {error}") from error
+        within = False
+    raise OutcomeUnknownError(job.id, "" if doubt is None else doubt.detail)
 
 
 def _finish(scope: Scope, job: AnyJob, draft: Draft, actor: str | None) -> Flow[AnyJob]:
     """Put the artifacts, and accept the job unless its host holds it; if another was quicker, the job as it is."""
     for name, data in draft.artifacts.items():
-        yield from PutArtifact(request_prefix(job.id) + name, data)
+        yield from put_artifact(request_prefix(job.id) + name, data)
     if job.held:
         return job
     asked = yield from command(Event.ACCEPT, actor=actor)
@@ -62,6 +60,16 @@ def _finish(scope: Scope, job: AnyJob, draft: Draft, actor: str | None) -> Flow[
         return (yield from carry_out(scope, job, asked)).job
     except TransitionError:
         return (yield from Load(job.id, scope.organization_id, include_request=True))
+
+
+def put_artifact(key: str, data: bytes) -> Flow[None]:
+    """Put an artifact. A store's error of its own becomes an ArtifactError, whose key names the job."""
+    try:
+        yield from PutArtifact(key, data)
+    except ArtifactError:
+        raise
+    except Exception as error:
+        raise ArtifactError(key) from error
 
 
 def change(

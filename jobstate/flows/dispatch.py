@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobstate.effects import Dispatch, Flow, Load, Now, SaveAndDispatch
-from jobstate.flows.settle import Command, Dispatching, Scope, carry_out, command, judge, task_name
+from jobstate.effects import Dispatch, Flow, Now, SaveAndDispatch
+from jobstate.flows.settle import Command, Dispatching, Scope, carry_out, command, judge, reload, task_name
 from jobstate.lifecycle import Accepted, apply
 from jobstate.model import Event, Job, JobWarning, evolve
+from jobstate.payload import is_storable_name
 
 AnyJob = Job[Any, Any]
 
@@ -55,7 +56,9 @@ def deliver(scope: Scope, job: AnyJob) -> Flow[Command | Accepted]:
             raise RuntimeError(f"a queued job takes its own mark: {decision}")
         yield from SaveAndDispatch(decision, job.delivery, name)
         return decision
-    name = yield from Dispatch(job.delivery, name)
+    taken: object = yield from Dispatch(job.delivery, name)
+    if is_storable_name(taken):  # an engine that has no name of its own for the task goes by ours
+        name = taken
     return (yield from command(Event.DISPATCHED, {"run": job.run, "task_name": name}))
 
 
@@ -70,6 +73,6 @@ def _note_delay(scope: Scope, job: AnyJob) -> Flow[AnyJob]:
 
 def _as_read(scope: Scope, job: AnyJob) -> Flow[AnyJob]:
     try:
-        return (yield from Load(job.id, scope.organization_id, include_request=job.request is not None))
+        return (yield from reload(scope, job))
     except Exception:
         return job

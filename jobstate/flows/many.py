@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from jobstate.effects import Flow, List, SaveMany
-from jobstate.errors import InvalidInputError, JobstateError, OutcomeUnknownError
+from jobstate.errors import BulkStoppedError, InvalidInputError, JobstateError, OutcomeUnknownError, RepositoryError
 from jobstate.flows.commands import take_back
 from jobstate.flows.dispatch import hand_over
 from jobstate.flows.settle import Command, Scope, carry_out, command, judge
 from jobstate.lifecycle import Accepted, Already, apply
 from jobstate.model import Event, Job, JobFilter
+from jobstate.payload import words_of
 
 AnyJob = Job[Any, Any]
 
@@ -48,11 +50,18 @@ def change_many(
     outcomes: list[BulkOutcome] = []
     after: str | None = None
     while True:
-        page = yield from List(where, PAGE, after)
-        outcomes += yield from _change_page(scope, event, page, dry_run, actor, reason)
-        if len(page) < PAGE:
+        try:
+            page = yield from List(where, PAGE, after)
+            outcomes += [BulkOutcome(error.job_id, Fate.REFUSED, None, error) for error in page.unreadable]
+            outcomes += yield from _change_page(scope, event, page.jobs, dry_run, actor, reason)
+        except Exception as error:
+            if not outcomes:
+                raise
+            made = tuple((outcome.job_id, outcome.fate.value) for outcome in outcomes)
+            raise BulkStoppedError(event.value, made, words_of(error)) from error
+        if len(page.ids) < PAGE:
             return outcomes
-        after = page[-1].id
+        after = min(page.ids)
 
 
 def _change_page(
@@ -72,10 +81,18 @@ def _change_page(
         else:
             fates[job.id] = BulkOutcome(job.id, Fate.REFUSED, None, decision.error())
     if moving and not dry_run:
-        failures = yield from SaveMany([decision for _, decision in moving.values()])
+        failures = yield from _save_all([decision for _, decision in moving.values()])
         for (job, decision), failure in zip(moving.values(), failures, strict=True):
             fates[job.id] = yield from _settle_one(scope, job, decision, asked, failure)
     return list(fates.values())
+
+
+def _save_all(transitions: list[Accepted]) -> Flow[Sequence[RepositoryError | None]]:
+    """An outcome for each, also when the answer to all of them was lost: then each is looked for on its own."""
+    try:
+        return (yield from SaveMany(transitions))
+    except OutcomeUnknownError as error:
+        return [OutcomeUnknownError(transition.job_id, error.detail) for transition in transitions]
 
 
 def _settle_one(
@@ -86,9 +103,10 @@ def _settle_one(
             job, moved = apply(job, decision), True
         else:
             job, moved = yield from carry_out(scope, job, asked, failed=failure)
-    except JobstateError as error:
-        fate = Fate.UNKNOWN if isinstance(error, OutcomeUnknownError) else Fate.REFUSED
-        return BulkOutcome(job.id, fate, None, error)
+    except Exception as error:
+        known = error if isinstance(error, JobstateError) else OutcomeUnknownError(job.id, words_of(error))
+        fate = Fate.UNKNOWN if isinstance(known, OutcomeUnknownError) else Fate.REFUSED
+        return BulkOutcome(job.id, fate, None, known)
     if asked.event is Event.CANCEL:
         yield from take_back(scope, job)
     job = yield from hand_over(scope, job, tell=True)

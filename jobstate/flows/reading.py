@@ -37,10 +37,12 @@ def list_jobs(
     if after is not None and before is not None:
         raise InvalidInputError("before", "a page lies after one job, or before one: give only one of the two")
     found = yield from List(where, limit + 1, after, before, newest_first, include_request, include_response)
-    extra = len(found) > limit
+    if found.unreadable:
+        raise found.unreadable[0]
+    jobs, extra = found.jobs, len(found.jobs) > limit
     if extra:
-        found = found[1:] if before is not None else found[:limit]
-    return JobPage([as_shown(job) for job in found], extra)
+        jobs = jobs[1:] if before is not None else jobs[:limit]
+    return JobPage([as_shown(job) for job in jobs], extra)
 
 
 def count(where: JobFilter) -> Flow[int]:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from jobstate.effects import Flow, History, IdKind, Load, NewId, Now, Save, SaveAndDispatch
 from jobstate.errors import OutcomeUnknownError, StaleJobError
 from jobstate.lifecycle import Accepted, Already, Decision, Facts, Refused, apply, decide, mark_dispatched
-from jobstate.model import Event, Job, JobStatus
+from jobstate.model import Event, Job, JobStatus, evolve
 from jobstate.policy import Policy
 
 AnyJob = Job[Any, Any]
@@ -141,8 +141,9 @@ def answer(job: AnyJob, decision: Already | Refused) -> Outcome:
 
 
 def reload(scope: Scope, job: AnyJob) -> Flow[AnyJob]:
-    """The job as it is now, with its request if it was there."""
-    return (yield from Load(job.id, scope.organization_id, include_request=job.request is not None))
+    """The job as it is now. A request that was loaded is kept, not read again: it changes only when clean-up takes it."""
+    fresh = yield from Load(job.id, scope.organization_id)
+    return fresh if fresh.cleanup_started_at is not None else evolve(fresh, {"request": job.request})
 
 
 def look_back(scope: Scope, job: AnyJob, asked: Command, doubt: int) -> Flow[Outcome]:

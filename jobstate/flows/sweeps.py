@@ -210,14 +210,12 @@ def _send(scope: Scope, jobs: list[AnyJob]) -> Flow[Swept]:
     for job in jobs:
         try:
             taken = yield from deliver(scope, job)
+            sent += 1
+            mark = taken if isinstance(taken, Accepted) else (yield from judge(scope, job, taken))
         except Exception:
             failed += 1
             continue
-        sent += 1
-        if isinstance(taken, Accepted):
-            continue
-        mark = yield from judge(scope, job, taken)
-        if isinstance(mark, Accepted):
+        if isinstance(mark, Accepted) and mark is not taken:
             marks.append(mark)
     if marks:
         yield from SaveMany(marks)

@@ -20,7 +20,7 @@ from jobstate.lifecycle import Accepted
 from jobstate.model import PAYLOADS, HistoryRecord, Job, JobFilter, JobResponse, evolve
 from jobstate.payload import encode
 from jobstate.ports import AsyncWithin, Within
-from jobstate.query import Cursor, Due, DuePage, due_time
+from jobstate.query import Cursor, Due, DuePage, Listing, due_time
 
 AnyJob = Job[Any, Any]
 _BARE = dict.fromkeys(PAYLOADS)
@@ -161,7 +161,7 @@ class MemoryRepository:
         newest_first: bool = True,
         include_request: bool = False,
         include_response: bool = False,
-    ) -> list[AnyJob]:
+    ) -> Listing:
         """As `Repository.list`."""
         with self._lock:
             backwards = before is not None
@@ -171,7 +171,7 @@ class MemoryRepository:
                     break
                 if _matches(self._rows[job_id], where):
                     found.append(self._with_payloads(self._rows[job_id], include_request, include_response))
-            return found[::-1] if backwards else found
+            return Listing(found[::-1] if backwards else found, [])
 
     def _walk(self, start: str | None, *, downwards: bool) -> Iterator[str]:
         """Ids from a place on, not including it."""
@@ -276,7 +276,7 @@ class AsyncMemoryRepository:
         newest_first: bool = True,
         include_request: bool = False,
         include_response: bool = False,
-    ) -> list[AnyJob]:
+    ) -> Listing:
         """As `Repository.list`."""
         return self._sync.list(
             where,

@@ -29,14 +29,20 @@ AnyJob = Job[Any, Any]
 _ARTIFACTS: TypeAdapter[tuple[Artifact, ...]] = TypeAdapter(tuple[Artifact, ...])
 _WARNINGS: TypeAdapter[tuple[JobWarning, ...]] = TypeAdapter(tuple[JobWarning, ...])
 
+_TEXTS: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
+
 _JSON: dict[str, Callable[[str], object]] = {
-    "trace_context": json.loads,
+    "metadata": _TEXTS.validate_json,
+    "trace_context": _TEXTS.validate_json,
     "request_artifacts": _ARTIFACTS.validate_json,
     "response_artifacts": _ARTIFACTS.validate_json,
     "error": JobError.model_validate_json,
     "warnings": _WARNINGS.validate_json,
 }
 """Fields that are kept as JSON text, and how each is read."""
+
+_WHOLE = ("version", "run", "attempt_count", "attempt_base", "give_backs", "max_attempts", "ttl", "updated_at", "expires_at")
+"""Fields that decisions count with; SQLite would keep anything in their columns."""
 
 _APART = frozenset({"object", "request", "response", "lease"})
 """Fields that are no columns of the jobs table under their own name."""
@@ -76,6 +82,8 @@ def job_of(row: Mapping[Any, Any]) -> AnyJob:
     name = ""
     try:
         for name, value in row.items():
+            if name == "due_time":
+                continue
             if name in _JSON:
                 state[name] = None if value is None else _JSON[name](value)
             elif name in ("request", "response"):
@@ -84,10 +92,12 @@ def job_of(row: Mapping[Any, Any]) -> AnyJob:
                 state[name] = JobStatus(value)
             else:
                 state[name] = value
+        if name := next((name for name in _WHOLE if type(state[name]) is not int), ""):
+            raise TypeError(f"{state[name]!r} is not a whole number")
         name = "lease"
         token, end = state.pop("lease_token"), state.pop("lease_expires_at")
         state["lease"] = None if token is None else Lease.model_construct(token=token, expires_at=end)
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, LookupError) as error:
         raise UnreadableJobError(str(row["id"]), name, str(error)) from error
     return stored_job(state)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, RowMapping
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from jobstate.adapters.sqlalchemy.codec import encode_payload, job_of, record_of, record_row, row_of
@@ -23,12 +22,12 @@ from jobstate.errors import (
 from jobstate.lifecycle import Accepted
 from jobstate.model import PAYLOADS, HistoryRecord, Job, JobFilter
 from jobstate.ports import Within
-from jobstate.query import Cursor, Due, DuePage
+from jobstate.query import Cursor, Due, DuePage, Listing
 
 AnyJob = Job[Any, Any]
 
 BUSY_TIMEOUT = 10_000
-"""How long a connection waits for another one's write, in milliseconds."""
+"""How long a connection waits at least for another one's write, in milliseconds; a longer time of the host's is kept."""
 
 
 class SQLAlchemyRepository:
@@ -53,13 +52,15 @@ class SQLAlchemyRepository:
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
             connection.exec_driver_sql("PRAGMA journal_mode = WAL")
         with self._write("schema") as connection:
-            self.tables.metadata.create_all(connection)
+            self.tables.metadata.create_all(connection, tables=self.tables.own)
 
     @contextmanager
     def _errors(self) -> Generator[None]:
         """A driver's error is the port's."""
         try:
             yield
+        except _WithinError as error:
+            raise error.cause from None
         except SQLAlchemyError as error:
             raise RepositoryError(f"the database failed, nothing was done: {_words(error)}") from error
 
@@ -87,7 +88,8 @@ class SQLAlchemyRepository:
     @staticmethod
     def _prepare(connection: Connection) -> None:
         if not connection.info.get("jobstate"):
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
+            if int(connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()) < BUSY_TIMEOUT:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
             connection.info["jobstate"] = True
 
     def insert(self, job: AnyJob, record: HistoryRecord, *, within: Within | None = None) -> AnyJob | None:
@@ -102,8 +104,7 @@ class SQLAlchemyRepository:
                 if getattr(job, name) is not None:
                     self._write_payload(connection, job.id, name, getattr(job, name))
             connection.execute(statements.insert_record, record_row(record))
-            if within is not None:
-                within(connection)
+            _call(within, connection)
         return None
 
     def load(
@@ -125,15 +126,9 @@ class SQLAlchemyRepository:
 
     def save(self, transition: Accepted, *, within: Within | None = None) -> None:
         """As `Repository.save`."""
-        try:
-            with self._write(transition.job_id) as connection:
-                self._apply(connection, transition)
-                if within is not None:
-                    within(connection)
-        except RepositoryError as error:
-            if _is_busy(error):
-                raise StaleJobError(transition.job_id, transition.version) from error
-            raise
+        with self._write(transition.job_id) as connection:
+            self._apply(connection, transition)
+            _call(within, connection)
 
     def _apply(self, connection: Connection, transition: Accepted) -> None:
         at = {"at_id": transition.job_id, "at_version": transition.version}
@@ -168,7 +163,7 @@ class SQLAlchemyRepository:
         connection.exec_driver_sql("SAVEPOINT jobstate_one")
         try:
             self._apply(connection, transition)
-        except (RepositoryError, SQLAlchemyError) as error:
+        except Exception as error:
             connection.exec_driver_sql("ROLLBACK TO jobstate_one")
             return error if isinstance(error, RepositoryError) else RepositoryError(f"{transition.job_id}: {_words(error)}")
         finally:
@@ -185,7 +180,7 @@ class SQLAlchemyRepository:
         newest_first: bool = True,
         include_request: bool = False,
         include_response: bool = False,
-    ) -> list[AnyJob]:
+    ) -> Listing:
         """As `Repository.list`."""
         backwards = before is not None
         cursor = before if backwards else after
@@ -194,8 +189,7 @@ class SQLAlchemyRepository:
         place = {} if cursor is None else {"cursor": cursor}
         with self._read() as connection:
             rows = connection.execute(statement, parameters(where) | place | {"limit": limit}).mappings().all()
-        jobs = [job_of(row) for row in rows]
-        return jobs[::-1] if backwards else jobs
+        return Listing(*_read(rows[::-1] if backwards else rows))
 
     def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
         """As `Repository.due`."""
@@ -203,13 +197,7 @@ class SQLAlchemyRepository:
         statement = self._statements.due(due, after is not None)
         with self._read() as connection:
             rows = connection.execute(statement, {"until": until, "limit": limit} | place).mappings().all()
-        jobs: list[AnyJob] = []
-        unreadable: list[UnreadableJobError] = []
-        for row in rows:
-            try:
-                jobs.append(job_of({name: value for name, value in row.items() if name != "due_time"}))
-            except UnreadableJobError as error:
-                unreadable.append(error)
+        jobs, unreadable = _read(rows)
         last = Cursor(rows[-1]["due_time"], rows[-1]["id"]) if len(rows) == limit else None
         return DuePage(jobs, last, unreadable)
 
@@ -234,12 +222,33 @@ class SQLAlchemyRepository:
             connection.execute(self._statements.delete_history, {"at_id": job_id})
 
 
-def _words(error: SQLAlchemyError) -> str:
+class _WithinError(Exception):
+    """Carries an error of the host's part of a transaction past the mapping of the library's own."""
+
+    def __init__(self, cause: SQLAlchemyError) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+def _call(within: Within | None, connection: Connection) -> None:
+    if within is not None:
+        try:
+            within(connection)
+        except SQLAlchemyError as error:
+            raise _WithinError(error) from error
+
+
+def _read(rows: Sequence[RowMapping]) -> tuple[list[AnyJob], list[UnreadableJobError]]:
+    """The jobs of rows, and the errors of those that cannot be read."""
+    jobs: list[AnyJob] = []
+    unreadable: list[UnreadableJobError] = []
+    for row in rows:
+        try:
+            jobs.append(job_of(row))
+        except UnreadableJobError as error:
+            unreadable.append(error)
+    return jobs, unreadable
+
+
+def _words(error: Exception) -> str:
     return str(error.orig) if isinstance(error, DBAPIError) else str(error)
-
-
-def _is_busy(error: RepositoryError) -> bool:
-    """Another connection held the write lock for longer than the timeout: certainly nothing was written."""
-    cause = error.__cause__
-    code = getattr(cause.orig, "sqlite_errorcode", None) if isinstance(cause, DBAPIError) else None
-    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Boolean,
     Column,
@@ -68,6 +67,7 @@ class Tables:
             Column("changes", Text, nullable=False),
             schema=schema,
         )
+        self.own = [self.jobs, self.payloads, self.history]
         self.due = {due: _due_terms(due, self.jobs) for due in Due}
         self._index(prefix)
 
@@ -77,6 +77,7 @@ class Tables:
         where: dict[str, Any] = {"sqlite_where": key.is_not(None), "postgresql_where": key.is_not(None)}
         Index(f"{prefix}idempotency", jobs.organization_id, key, unique=True, **where)
         Index(f"{prefix}by_organization", jobs.organization_id, jobs.id)
+        Index(f"{prefix}by_organization_status", jobs.organization_id, jobs.status, jobs.id)
         Index(f"{prefix}by_status", jobs.status, jobs.id)
         for due, terms in self.due.items():
             where = {"sqlite_where": terms.where, "postgresql_where": terms.where}
@@ -90,7 +91,7 @@ def _job_columns() -> list[Column[Any]]:
     columns: list[tuple[str, TypeEngine[Any], bool]] = [
         ("organization_id", String(255), False),
         ("endpoint", String(255), False),
-        ("metadata", JSON(), False),
+        ("metadata", Text(), False),
         ("idempotency_key", String(255), True),
         ("request_digest", String(64), True),
         ("trace_context", Text(), True),
