@@ -300,19 +300,27 @@ def test_an_attempt_that_lost_its_lease_changes_nothing(world: World, name: str,
     assert (row.status, row.version, row.response, row.error) == (status, versions[0], None, None)
 
 
+def lease_lost(job_id: str) -> LeaseLostError:
+    return LeaseLostError(job_id, "lease_lost", "heartbeat", "cancelled", "the attempt is over")
+
+
 def test_a_handler_that_learns_that_its_lease_is_lost_ends_the_run_quietly(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.create()
-    lost = LeaseLostError("job", "lease_lost", "heartbeat", "cancelled", "the attempt is over")
+    job = world.create()
 
     def handle(request: Any, context: Any) -> Any:
         cancel(world)
-        raise lost
+        raise lease_lost(job.id)
 
     assert run(world, world.take(), handle) == RunResult(RunFate.LOST, "lease_lost")
     assert the_job(world).status == "cancelled"
     assert caplog.records == []
+
+
+def test_a_lease_that_another_job_lost_is_a_failure_of_this_one(world: World) -> None:
+    world.create()
+    assert run(world, world.take(), raising(lease_lost("job_" + "A" * 21))) == RunResult(RunFate.RELEASED)
 
 
 def test_a_handler_that_ended_the_attempt_itself_is_believed(sync_world: World) -> None:
