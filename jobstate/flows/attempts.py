@@ -9,8 +9,8 @@ from jobstate.effects import DeleteArtifacts, Flow, GetArtifact, IdKind, Load, N
 from jobstate.errors import ArtifactNotFoundError, InvalidInputError, JobNotFoundError, LeaseLostError, TransitionError
 from jobstate.flows.commands import put_artifact
 from jobstate.flows.dispatch import hand_over
-from jobstate.flows.settle import Outcome, Scope, carry_out, command, judge
-from jobstate.lifecycle import Accepted, Already, Facts, Refused
+from jobstate.flows.settle import Outcome, Scope, answer, carry_out, command, judge
+from jobstate.lifecycle import Accepted, Facts, Refused
 from jobstate.model import Delivery, Event, Job, JobError, JobResponse, JobWarning
 from jobstate.payload import artifact_prefix, describe_artifacts, result_digest
 
@@ -77,20 +77,22 @@ def complete(
     if not artifacts:
         return Ended((yield from _ask(scope, hold, Event.COMPLETE, facts)).job, Event.COMPLETE)
     _need_store(scope)
-    hold = hold._replace(job=(yield from heartbeat(scope, hold)))
-    asked = yield from command(Event.COMPLETE, facts)
-    decision = yield from judge(scope, hold.job, asked)
-    if isinstance(decision, Already):
-        return Ended(hold.job, Event.COMPLETE)
-    if not isinstance(decision, Accepted):
-        raise decision.error()
     try:
-        for name, data in artifacts.items():
-            yield from put_artifact(prefix + name, data)
-        return Ended((yield from carry_out(scope, hold.job, asked)).job, Event.COMPLETE)
+        return (yield from _complete_with(scope, hold, facts, prefix, artifacts))
     except (LeaseLostError, JobNotFoundError):
         yield from _remove(prefix)
         raise
+
+
+def _complete_with(scope: Scope, hold: Hold, facts: Facts, prefix: str, artifacts: Mapping[str, bytes]) -> Flow[Ended]:
+    hold = hold._replace(job=(yield from heartbeat(scope, hold)))
+    asked = yield from command(Event.COMPLETE, facts)
+    decision = yield from judge(scope, hold.job, asked)
+    if not isinstance(decision, Accepted):
+        return Ended(answer(hold.job, decision).job, Event.COMPLETE)
+    for name, data in artifacts.items():
+        yield from put_artifact(prefix + name, data)
+    return Ended((yield from carry_out(scope, hold.job, asked)).job, Event.COMPLETE)
 
 
 def fail(
