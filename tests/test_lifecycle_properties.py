@@ -327,7 +327,10 @@ def test_the_error_of_a_refusal_comes_back_from_a_pickle_as_it_was(walk: Walk) -
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), again.args, str(again)) == (type(error), error.args, str(error))
         assert {**again.__dict__} == {**error.__dict__}
-        assert all(isinstance(value, (str, int, tuple, type(None))) for value in error.args)
+        legal = tuple(event.value for event in refused.legal)
+        assert error.args[:4] == (refused.job_id, refused.code, refused.event.value, refused.status.value)
+        assert error.args[4:] == (refused.words, legal, refused.wait_until)
+        assert all(type(value) in (str, int, tuple, type(None)) for value in error.args)
 
 
 @PROPERTY
@@ -385,6 +388,21 @@ def test_the_history_gives_the_job_back(walk: Walk) -> None:
     assert {name for name in Job.model_fields if getattr(told, name) != getattr(job, name)} <= NOT_REPLAYED
     assert (told.lease and told.lease.token) == (job.lease and job.lease.token)
     assert [record.version for record in records] == sorted({record.version for record in records})
+
+
+def test_a_history_with_a_hole_is_not_replayed() -> None:
+    job = a_job(status=V, run=0)
+    accepted = decide(job, Event.ACCEPT, AT)
+    assert isinstance(accepted, Accepted)
+    cancelled = decide(apply(job, accepted), Event.CANCEL, AT)
+    assert isinstance(cancelled, Accepted)
+    first, second, third = creation_record(job), accepted.record, cancelled.record
+    assert second is not None
+    assert third is not None
+    assert replay([first, second, third]).status is X
+    for records in ([], [second, third], [first, third]):
+        with pytest.raises(ValueError, match=r"begins with its creation|but the job was"):
+            replay(records)
 
 
 def test_the_history_holds_all_but_payloads_and_what_leaves_no_record() -> None:
