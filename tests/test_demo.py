@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool, create_engine
 
 from jobstate import Job, Jobs
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
@@ -33,7 +33,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def _jobs(folder: Path) -> tuple[Jobs, list[Job]]:
-    jobs = Jobs(SQLAlchemyRepository(create_engine(f"sqlite:///{folder / 'jobstate.sqlite'}")))
+    jobs = Jobs(SQLAlchemyRepository(create_engine(f"sqlite:///{folder / 'jobstate.sqlite'}", poolclass=NullPool)))
     return jobs, jobs.list(order="asc").data
 
 

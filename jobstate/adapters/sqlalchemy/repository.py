@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from jobstate.adapters.sqlalchemy.codec import encode_payload, job_of, record_of, record_row, row_of
 from jobstate.adapters.sqlalchemy.statements import Statements, parameters
@@ -48,9 +49,8 @@ class SQLAlchemyRepository:
 
     def create_schema(self) -> None:
         """Create what is missing of the tables and indexes; safe to call at every start. Switches the file to WAL."""
-        with self._errors(), self._engine.connect() as connection:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
-            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        with self._read() as connection:
+            _switch_to_wal(connection)
         with self._write("schema") as connection:
             self.tables.metadata.create_all(connection, tables=self.tables.own)
 
@@ -220,6 +220,18 @@ class SQLAlchemyRepository:
                 raise StaleJobError(job_id, version)
             connection.execute(self._statements.delete_payloads, {"at_id": job_id})
             connection.execute(self._statements.delete_history, {"at_id": job_id})
+
+
+def _switch_to_wal(connection: Connection) -> None:
+    """SQLite does not wait for its busy timeout when two switch a file at once: so this does, as long."""
+    deadline = time.monotonic() + BUSY_TIMEOUT / 1000
+    while connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() != "wal":
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        except OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 class _WithinError(Exception):
