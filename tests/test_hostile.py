@@ -14,18 +14,22 @@ from sqlalchemy import text
 from typing_extensions import TypedDict
 
 from jobstate import (
+    Accepted,
     AsyncJobs,
     BulkStoppedError,
     Delivery,
     Endpoint,
+    Event,
     InvalidInputError,
     JobError,
     Jobs,
+    JobStatus,
     JobWarning,
     OutcomeUnknownError,
     Policy,
     RepositoryError,
     UnreadableJobError,
+    decide,
     run_job,
 )
 from jobstate.flows import many
@@ -33,7 +37,7 @@ from jobstate.inprocess import AsyncioDispatcher, ThreadDispatcher
 from jobstate.memory import AsyncMemoryRepository, MemoryDispatcher, MemoryRepository
 from jobstate.testing import ManualClock
 from jobstate.worker import RunFate
-from tests.support import NOW, World, make_world
+from tests.support import NOW, World, a_job, make_world
 
 
 class First(BaseModel):
@@ -326,3 +330,21 @@ def test_a_wrong_argument_is_refused_by_its_name(call: Callable[[Any], object], 
         call(jobs.for_organization("org"))
     assert caught.value.field.split(".")[0] == field
     assert jobs.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("facts", "field"),
+    [({"progress": 7.0}, "progress"), ({"progress": float("nan")}, "progress"), ({"retry_key": ""}, "retry_key")],
+)
+def test_the_pure_core_refuses_what_no_job_can_hold(facts: Any, field: str) -> None:
+    event = Event.RETRY if field == "retry_key" else Event.HEARTBEAT
+    with pytest.raises(InvalidInputError) as caught:
+        decide(a_job(status=JobStatus.FAILED), event, NOW, token="t", **facts)
+    assert caught.value.field == field
+
+
+def test_a_retry_key_is_as_long_as_a_name_may_be() -> None:
+    job = a_job(status=JobStatus.FAILED)
+    assert isinstance(decide(job, Event.RETRY, NOW, retry_key="k" * 255), Accepted)
+    with pytest.raises(InvalidInputError, match="1 to 255"):
+        decide(job, Event.RETRY, NOW, retry_key="k" * 256)

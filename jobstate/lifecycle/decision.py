@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypedDict, Unpack
 
-from jobstate.errors import GuardRefusedError, IllegalTransitionError, LeaseLostError, StaleJobError, TransitionError
+from jobstate.errors import (
+    GuardRefusedError,
+    IllegalTransitionError,
+    InvalidInputError,
+    LeaseLostError,
+    StaleJobError,
+    TransitionError,
+)
 from jobstate.lifecycle import guards
 from jobstate.lifecycle.machine import AnyJob, Guard, Reason, Row
 from jobstate.lifecycle.machine import Facts as _Facts
@@ -187,7 +194,8 @@ def decide(
     """What the event does to the job at `now` (Unix seconds, UTC). Pure: nothing is changed, each guard runs once.
 
     `operation` is the id under which a save can be found again; `actor` and `reason` go to the history.
-    Raises TypeError for a `now` that is not a whole number, and for facts that are missing, unknown or of a wrong type.
+    Raises TypeError for a `now` that is not a whole number, and for facts that are missing, unknown or of a wrong type;
+    InvalidInputError for a fact beyond its limit.
     """
     _check(event, now, facts)
     at = max(now, job.updated_at)
@@ -383,6 +391,11 @@ def _check(event: object, now: object, facts: _Facts) -> None:
         if not isinstance(value, kinds):
             words = " or ".join(kind.__name__ for kind in kinds)
             raise TypeError(f"{event}: {name} must be {words}, not {type(value).__name__}")
+    progress, key = facts.get("progress", 0), facts.get("retry_key")
+    if not 0 <= progress <= 1:
+        raise InvalidInputError("progress", f"a number from 0 to 1 is needed, not {progress!r}")
+    if key is not None and not 1 <= len(key) <= 255:
+        raise InvalidInputError("retry_key", f"1 to 255 characters are allowed, not {len(key)}")
     for name in NEEDS.get(event, ()):
         if name not in facts:
             raise TypeError(f"{event} needs {', '.join(NEEDS[event])}: {name} is missing")
