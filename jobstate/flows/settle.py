@@ -107,17 +107,11 @@ def carry_out(
     doubt = job.version if isinstance(failed, OutcomeUnknownError) else None
     try:
         for _ in range(TRIES):
-            decision = None if failed else (yield from judge(scope, job, asked))
-            if isinstance(decision, Accepted):
-                try:
-                    saved = yield from save(scope, job, decision)
-                    return Outcome(apply(job, saved), moved=True)
-                except StaleJobError:
-                    pass
-                except OutcomeUnknownError:
-                    doubt = job.version
-            elif decision is not None and not held:
-                return answer(job, decision)
+            if failed is None:
+                tried = yield from try_once(scope, job, asked, held=held)
+                if isinstance(tried, Outcome):
+                    return tried
+                doubt = doubt if tried is None else tried
             held, failed = False, None
             job = yield from reload(scope, job)
             if job.operation == asked.operation:
@@ -131,6 +125,20 @@ def carry_out(
         if doubt is None or isinstance(error, OutcomeUnknownError):
             raise
         raise OutcomeUnknownError(job.id, f"the answer of a save was lost, then: {error}") from error
+
+
+def try_once(scope: Scope, job: AnyJob, asked: Command, *, held: bool) -> Flow[Outcome | int | None]:
+    """Decide and save: the outcome; None when it has to be tried on fresh data; the doubtful version of a lost answer."""
+    decision = yield from judge(scope, job, asked)
+    if not isinstance(decision, Accepted):
+        return None if held else answer(job, decision)
+    try:
+        saved = yield from save(scope, job, decision)
+    except StaleJobError:
+        return None
+    except OutcomeUnknownError:
+        return job.version
+    return Outcome(apply(job, saved), moved=True)
 
 
 def answer(job: AnyJob, decision: Already | Refused) -> Outcome:
