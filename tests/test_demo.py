@@ -111,3 +111,14 @@ def test_a_mistake_ends_in_one_line_that_says_what_to_do(arguments: tuple[str, .
 def test_damaged_pdf_bytes_are_a_failure_of_the_job() -> None:
     with pytest.raises(JobFailed, match="unreadable_document"):
         read_pages("broken.pdf", b"%PDF-1.7 nothing")
+
+
+def test_what_a_terminal_would_obey_is_shown_as_escapes(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'jobstate.sqlite'}", poolclass=NullPool)
+    repository = SQLAlchemyRepository(engine)
+    repository.create_schema()
+    job = Jobs(repository).create("/x\x1b[2J", {}, organization_id="o")
+    for arguments in (("jobs",), ("jobs", job.id)):
+        shown = _run(*arguments, cwd=tmp_path).stdout
+        assert "/x\\x1b[2J" in shown
+        assert "\x1b" not in shown

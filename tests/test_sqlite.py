@@ -16,7 +16,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import Column, Engine, Integer, MetaData, Table, create_engine, event, inspect, text
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, create_engine, event, inspect, text
+from sqlalchemy.exc import OperationalError
 
 from jobstate import Job, Jobs, OutcomeUnknownError, RepositoryError, StaleJobError, UnreadableJobError, decide
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository, Tables
@@ -258,3 +259,14 @@ def test_a_worker_killed_in_the_middle_of_its_writes_is_rescued_and_the_job_runs
     assert attempt.job.request == {"a": 1}
     assert attempt.complete("done").status == "completed"
     assert [str(record.event) for record in jobs.history(job.id)] == ["created", "start", "rescue", "start", "complete"]
+
+
+def test_an_error_of_the_hosts_part_of_a_write_rolls_it_back_and_is_passed_on(repository: SQLAlchemyRepository) -> None:
+    job = _stored(repository)
+
+    def within(connection: Connection) -> None:
+        connection.execute(text("INSERT INTO nowhere VALUES (1)"))
+
+    with pytest.raises(OperationalError, match="no such table: nowhere"):
+        repository.save(_transition(job), within=within)
+    assert (repository.load(job.id).version, len(repository.history(job.id))) == (1, 1)
