@@ -66,10 +66,7 @@ _CALLS: dict[type[fx.Effect[Any]], Callable[[Any, Ports], Any]] = {
     fx.SaveMany: lambda e, p: p.repository.save_many(e.transitions),
     fx.List: lambda e, p: p.repository.list(
         e.where,
-        limit=e.limit,
-        after=e.after,
-        before=e.before,
-        newest_first=e.newest_first,
+        e.page,
         include_request=e.include_request,
         include_response=e.include_response,
     ),

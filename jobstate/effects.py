@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from jobstate.errors import RepositoryError
 from jobstate.lifecycle import Accepted
 from jobstate.model import Delivery, HistoryRecord, Job, JobFilter
-from jobstate.query import Cursor, Due, DuePage, Listing
+from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
 
 R = TypeVar("R")
 
@@ -105,10 +105,7 @@ class List(Effect[Listing]):
     """A keyset page by id."""
 
     where: JobFilter
-    limit: int
-    after: str | None = None
-    before: str | None = None
-    newest_first: bool = True
+    page: PageRequest
     include_request: bool = False
     include_response: bool = False
 

@@ -32,6 +32,7 @@ from jobstate.model import (
 )
 from jobstate.payload import check_artifacts, instance, invalid_input, json_object
 from jobstate.policy import Policy
+from jobstate.query import PageRequest
 
 AnyJob = Job[Any, Any]
 R = TypeVar("R")
@@ -227,10 +228,7 @@ class Face:
             raise InvalidInputError("order", f"'asc' or 'desc' is needed, not {order!r}")
         return reading.list_jobs(
             self._filter(conditions),
-            limit=limit,
-            after=_cursor("after", after),
-            before=_cursor("before", before),
-            newest_first=order == "desc",
+            PageRequest(limit, _cursor("after", after), _cursor("before", before), order == "desc"),
             include_request=include_request,
             include_response=include_response,
         )

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from jobstate.errors import RepositoryError
 from jobstate.lifecycle import Accepted
 from jobstate.model import Delivery, HistoryRecord, Job, JobFilter
-from jobstate.query import Cursor, Due, DuePage, Listing
+from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
 
 AnyJob = Job[Any, Any]
 
@@ -79,15 +79,12 @@ class Repository(Protocol):
     def list(
         self,
         where: JobFilter,
+        page: PageRequest,
         *,
-        limit: int,
-        after: str | None = None,
-        before: str | None = None,
-        newest_first: bool = True,
         include_request: bool = False,
         include_response: bool = False,
     ) -> Listing:
-        """At most `limit` jobs. With `before`, those nearest to it, still in the order asked for. R4, R8, R13."""
+        """The part of the list that `page` asks for. R4, R8, R13."""
         ...
 
     def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
@@ -136,11 +133,8 @@ class AsyncRepository(Protocol):
     async def list(
         self,
         where: JobFilter,
+        page: PageRequest,
         *,
-        limit: int,
-        after: str | None = None,
-        before: str | None = None,
-        newest_first: bool = True,
         include_request: bool = False,
         include_response: bool = False,
     ) -> Listing:

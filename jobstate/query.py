@@ -53,6 +53,33 @@ class DuePage(NamedTuple):
     unreadable: list[UnreadableJobError]
 
 
+class PageRequest(NamedTuple):
+    """Which part of a list: at most `limit` jobs behind `after`; or those nearest to `before`, still in the order asked for.
+
+    `after` and `before` are ids, which need not exist; at most one of them is given.
+    """
+
+    limit: int
+    after: str | None = None
+    before: str | None = None
+    newest_first: bool = True
+
+    @property
+    def cursor(self) -> str | None:
+        """The id from which to walk, without it."""
+        return self.after if self.before is None else self.before
+
+    @property
+    def backwards(self) -> bool:
+        """What the walk finds is turned around to stand in the order asked for."""
+        return self.before is not None
+
+    @property
+    def downwards(self) -> bool:
+        """The walk goes to smaller ids."""
+        return self.newest_first is not self.backwards
+
+
 class Listing(NamedTuple):
     """A page of a list, in the order asked for. A row that cannot be read stands in `unreadable` instead of stopping it."""
 

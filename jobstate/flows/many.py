@@ -14,6 +14,7 @@ from jobstate.flows.settle import Command, Scope, carry_out, command, judge
 from jobstate.lifecycle import Accepted, Already, apply
 from jobstate.model import Event, Job, JobFilter
 from jobstate.payload import words_of
+from jobstate.query import PageRequest
 
 AnyJob = Job[Any, Any]
 
@@ -51,7 +52,7 @@ def change_many(
     after: str | None = None
     while True:
         try:
-            page = yield from List(where, PAGE, after)
+            page = yield from List(where, PageRequest(PAGE, after))
             outcomes += [BulkOutcome(error.job_id, Fate.REFUSED, None, error) for error in page.unreadable]
             outcomes += yield from _change_page(scope, event, page.jobs, dry_run, actor, reason)
         except Exception as error:

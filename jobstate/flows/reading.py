@@ -8,6 +8,7 @@ from jobstate.effects import Count, Flow, History, List, Load
 from jobstate.errors import InvalidInputError
 from jobstate.flows.settle import Scope
 from jobstate.model import HistoryRecord, Job, JobFilter, JobPage, JobStatus, evolve
+from jobstate.query import PageRequest
 
 AnyJob = Job[Any, Any]
 
@@ -21,27 +22,19 @@ def retrieve(scope: Scope, job_id: str, *, include_request: bool, include_respon
     return as_shown(job)
 
 
-def list_jobs(
-    where: JobFilter,
-    *,
-    limit: int,
-    after: str | None,
-    before: str | None,
-    newest_first: bool,
-    include_request: bool,
-    include_response: bool,
-) -> Flow[JobPage[Any, Any]]:
+def list_jobs(where: JobFilter, page: PageRequest, *, include_request: bool, include_response: bool) -> Flow[JobPage[Any, Any]]:
     """A page of jobs, and whether there are more in its direction."""
+    limit: object = page.limit
     if type(limit) is not int or not 1 <= limit <= PAGE_LIMIT:
         raise InvalidInputError("limit", f"1 to {PAGE_LIMIT} jobs are possible on a page, not {limit!r}")
-    if after is not None and before is not None:
+    if page.after is not None and page.before is not None:
         raise InvalidInputError("before", "a page lies after one job, or before one: give only one of the two")
-    found = yield from List(where, limit + 1, after, before, newest_first, include_request, include_response)
+    found = yield from List(where, page._replace(limit=limit + 1), include_request, include_response)
     if found.unreadable:
         raise found.unreadable[0]
     jobs, extra = found.jobs, len(found.jobs) > limit
     if extra:
-        jobs = jobs[1:] if before is not None else jobs[:limit]
+        jobs = jobs[1:] if page.backwards else jobs[:limit]
     return JobPage([as_shown(job) for job in jobs], extra)
 
 

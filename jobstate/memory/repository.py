@@ -20,7 +20,7 @@ from jobstate.lifecycle import Accepted
 from jobstate.model import PAYLOADS, HistoryRecord, Job, JobFilter, JobResponse, evolve
 from jobstate.payload import encode
 from jobstate.ports import AsyncWithin, Within
-from jobstate.query import Cursor, Due, DuePage, Listing, due_time
+from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest, due_time
 
 AnyJob = Job[Any, Any]
 _BARE = dict.fromkeys(PAYLOADS)
@@ -154,24 +154,20 @@ class MemoryRepository:
     def list(
         self,
         where: JobFilter,
+        page: PageRequest,
         *,
-        limit: int,
-        after: str | None = None,
-        before: str | None = None,
-        newest_first: bool = True,
         include_request: bool = False,
         include_response: bool = False,
     ) -> Listing:
         """As `Repository.list`."""
         with self._lock:
-            backwards = before is not None
             found: list[AnyJob] = []
-            for job_id in self._walk(before if backwards else after, downwards=newest_first is not backwards):
-                if len(found) == limit:
+            for job_id in self._walk(page.cursor, downwards=page.downwards):
+                if len(found) == page.limit:
                     break
                 if _matches(self._rows[job_id], where):
                     found.append(self._with_payloads(self._rows[job_id], include_request, include_response))
-            return Listing(found[::-1] if backwards else found, [])
+            return Listing(found[::-1] if page.backwards else found, [])
 
     def _walk(self, start: str | None, *, downwards: bool) -> Iterator[str]:
         """Ids from a place on, not including it."""
@@ -269,24 +265,13 @@ class AsyncMemoryRepository:
     async def list(
         self,
         where: JobFilter,
+        page: PageRequest,
         *,
-        limit: int,
-        after: str | None = None,
-        before: str | None = None,
-        newest_first: bool = True,
         include_request: bool = False,
         include_response: bool = False,
     ) -> Listing:
         """As `Repository.list`."""
-        return self._sync.list(
-            where,
-            limit=limit,
-            after=after,
-            before=before,
-            newest_first=newest_first,
-            include_request=include_request,
-            include_response=include_response,
-        )
+        return self._sync.list(where, page, include_request=include_request, include_response=include_response)
 
     async def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
         """As `Repository.due`."""

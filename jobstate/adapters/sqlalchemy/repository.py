@@ -23,7 +23,7 @@ from jobstate.errors import (
 from jobstate.lifecycle import Accepted
 from jobstate.model import PAYLOADS, HistoryRecord, Job, JobFilter
 from jobstate.ports import Within
-from jobstate.query import Cursor, Due, DuePage, Listing
+from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
 
 AnyJob = Job[Any, Any]
 
@@ -173,23 +173,17 @@ class SQLAlchemyRepository:
     def list(
         self,
         where: JobFilter,
+        page: PageRequest,
         *,
-        limit: int,
-        after: str | None = None,
-        before: str | None = None,
-        newest_first: bool = True,
         include_request: bool = False,
         include_response: bool = False,
     ) -> Listing:
         """As `Repository.list`."""
-        backwards = before is not None
-        cursor = before if backwards else after
-        downwards = newest_first is not backwards
-        statement = self._statements.page(where, cursor, downwards, include_request, include_response)
-        place = {} if cursor is None else {"cursor": cursor}
+        statement = self._statements.page(where, page.cursor, page.downwards, include_request, include_response)
+        place = {} if page.cursor is None else {"cursor": page.cursor}
         with self._read() as connection:
-            rows = connection.execute(statement, parameters(where) | place | {"limit": limit}).mappings().all()
-        return Listing(*_read(rows[::-1] if backwards else rows))
+            rows = connection.execute(statement, parameters(where) | place | {"limit": page.limit}).mappings().all()
+        return Listing(*_read(rows[::-1] if page.backwards else rows))
 
     def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
         """As `Repository.due`."""
