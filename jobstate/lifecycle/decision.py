@@ -198,22 +198,7 @@ def decide(
     InvalidInputError for a fact beyond its limit.
     """
     _check(event, now, facts)
-    at = max(now, job.updated_at)
-    again = _REPEATS.get(event)
-    if again is not None and (words := again(job, at, facts, policy)) is not None:
-        return Already(job.id, event, job.status, words)
-    seen: Seen = {}
-    verdict = _judge(job, event, at, facts, policy, seen)
-    if isinstance(verdict, Reason):
-        legal = _legal(job, at, policy, seen)
-        return Refused(job.id, event, job.status, verdict.code, verdict.words, legal, verdict.wait_until)
-    changes = verdict.change(job, at, facts, policy)
-    attempt = changes.get("attempt_count", job.attempt_count)
-    changes["status"] = verdict.target
-    changes["version"] = job.version + 1
-    changes["operation"] = operation
-    changes["updated_at"] = at
-    return Accepted(job.id, event, verdict.source, verdict.target, job.version, at, attempt, operation, actor, reason, changes)
+    return _answer(job, event, max(now, job.updated_at), facts, policy, Marks(operation, actor, reason))
 
 
 def apply(job: Job[Any, Any], transition: Accepted) -> Job[Any, Any]:
@@ -237,7 +222,8 @@ def explain(job: AnyJob, event: Event, now: int, *, policy: Policy = DEFAULT_POL
     known: Facts = {**_best_facts(job), **facts}
     if event is Event.START and "token" not in facts:
         known["token"] = ""  # a start brings a token of its own
-    return str(decide(job, event, now, policy=policy, **known))
+    _check(event, now, known)
+    return str(_evaluate(job, event, max(now, job.updated_at), known, policy, Marks()))
 
 
 def allowed_events(job: AnyJob, now: int, *, policy: Policy = DEFAULT_POLICY) -> tuple[Event, ...]:
@@ -255,6 +241,36 @@ def may_be_forgotten(job: AnyJob, now: int, policy: Policy) -> bool:
 
 # One evaluation behind all of them
 
+
+class Marks(NamedTuple):
+    """What an accepted transition carries along to the row and the history."""
+
+    operation: str = ""
+    actor: str | None = None
+    reason: str | None = None
+
+
+def _evaluate(job: AnyJob, event: Event, at: int, facts: _Facts, policy: Policy, marks: Marks) -> Decision:
+    """The answer on facts that were checked."""
+    again = _REPEATS.get(event)
+    if again is not None and (words := again(job, at, facts, policy)) is not None:
+        return Already(job.id, event, job.status, words)
+    seen: Seen = {}
+    verdict = _judge(job, event, at, facts, policy, seen)
+    if isinstance(verdict, Reason):
+        legal = _legal(job, at, policy, seen)
+        return Refused(job.id, event, job.status, verdict.code, verdict.words, legal, verdict.wait_until)
+    changes = verdict.change(job, at, facts, policy)
+    attempt = changes.get("attempt_count", job.attempt_count)
+    changes["status"] = verdict.target
+    changes["version"] = job.version + 1
+    changes["operation"] = marks.operation
+    changes["updated_at"] = at
+    return Accepted(job.id, event, verdict.source, verdict.target, job.version, at, attempt, *marks, changes)
+
+
+_answer = _evaluate
+"""What `decide` asks, and nothing else: the place where `jobstate.testing.table_coverage` puts a recorder."""
 
 Seen = dict[Guard, Reason | None]
 """What each guard has answered in this decision."""

@@ -5,7 +5,9 @@ A guard runs once in a decision, reads no clock, and puts its figures in its wor
 
 from __future__ import annotations
 
-from jobstate.lifecycle.machine import AnyJob, Facts, Reason
+from typing import Final
+
+from jobstate.lifecycle.machine import AnyJob, Facts, Guard, Reason
 from jobstate.model import JobStatus
 from jobstate.policy import Policy, seconds
 
@@ -121,3 +123,25 @@ def cleanup_may_end(job: AnyJob, at: int, facts: Facts, policy: Policy) -> Reaso
     if at >= (due := job.cleanup_started_at + policy.cleanup_grace):
         return None
     return Reason("not_due", f"a late attempt may still write until {due}, now is {at}", due)
+
+
+CODES: Final[dict[Guard, tuple[str, ...]]] = {
+    lease_is_own: ("lease_lost",),
+    lease_is_over: ("lease_without_end", "lease_live"),
+    lease_is_not_live: ("lease_live",),
+    run_is_current: ("run_over", "run_not_reached"),
+    not_dispatched: ("already_dispatched",),
+    available: ("not_available",),
+    not_expired: ("expired",),
+    attempts_left: ("no_attempts_left",),
+    give_backs_left: ("no_give_backs_left",),
+    accepted_once: ("never_accepted",),
+    cleanup_not_begun: ("cleaned_up",),
+    expiry_reached: ("not_due",),
+    cleanup_is_due: ("not_due",),
+    cleanup_may_end: ("cleanup_not_begun", "cleaned_up", "not_due"),
+}
+"""The codes that each guard may give."""
+
+NO_ONLY_IN: Final[dict[Guard, frozenset[JobStatus]]] = {lease_is_not_live: frozenset({JobStatus.IN_PROGRESS})}
+"""Guards that can say no in these statuses only; every other guard can wherever a row has it."""
