@@ -7,7 +7,7 @@ The pytest plugin (`pytest --jobstate-table`) records a whole suite.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from itertools import groupby
@@ -161,7 +161,7 @@ def _counts(name: str, seen: int, everything: int) -> str:
 
 
 @contextmanager
-def unrecorded() -> Iterator[None]:
+def unrecorded() -> Generator[None]:
     """What is decided in here, in any thread, counts for nothing."""
     former, decision._answer = decision._answer, _UNRECORDED
     try:

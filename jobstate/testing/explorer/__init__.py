@@ -4,11 +4,15 @@ world       what actors share, as a value
 space       worlds and actors, each once; what an effect may do, faults included
 search      the search, its invariants, and a violation with its shortest schedule
 replay      a schedule once more, under a debugger
+modular     the proof for any number of actors
+recovery    from every world that was seen, the sweeps and a worker alone reach the goal
 actors      the actors of a job service, and worlds to begin with
 invariants  what must hold
 """
 
 from jobstate.testing.explorer.invariants import invariants
+from jobstate.testing.explorer.modular import ModularError, Proof, prove
+from jobstate.testing.explorer.recovery import NotRecoveredError, Recovery, recover
 from jobstate.testing.explorer.search import (
     Ending,
     Exploration,
@@ -28,6 +32,10 @@ __all__ = [
     "Exploration",
     "Faults",
     "Invariant",
+    "ModularError",
+    "NotRecoveredError",
+    "Proof",
+    "Recovery",
     "SearchLimitError",
     "Step",
     "Take",
@@ -35,4 +43,6 @@ __all__ = [
     "World",
     "explore",
     "invariants",
+    "prove",
+    "recover",
 ]

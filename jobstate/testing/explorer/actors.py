@@ -23,7 +23,7 @@ BEGIN = 1_000
 """When an exploration begins (Unix seconds)."""
 
 POLICY = Policy(
-    ttl=timedelta(seconds=60),
+    ttl=timedelta(seconds=100),
     max_attempts=2,
     lease=timedelta(seconds=20),
     clock_skew=timedelta(seconds=2),
@@ -35,8 +35,8 @@ POLICY = Policy(
 )
 """A policy whose moments are near one another."""
 
-INSTANTS = (BEGIN + 23, BEGIN + 60, BEGIN + 70, BEGIN + 93)
-"""A lease and its margin are over; expiry; clean-up is due; a clean-up that began then may end."""
+LEASE_OVER, EXPIRY, CLEANUP, CLEANUP_END = BEGIN + 23, BEGIN + 100, BEGIN + 110, BEGIN + 133
+"""When, under this policy, a lease of BEGIN and its margin are over; a job expires; its clean-up is due; and may end."""
 
 SCOPE = Scope(POLICY, None, Dispatching.AFTER, has_artifacts=True)
 ORGANIZATION = "org"
@@ -194,3 +194,8 @@ def running_world() -> World:
 def cancelled_world() -> World:
     """A job that was cancelled in the queue."""
     return queued_world().run(commands.change(SCOPE, the_job_id(), Event.CANCEL), "somebody")[1]
+
+
+def expired(world: World, at: int = CLEANUP) -> World:
+    """The same job, found at this time (Unix seconds) by the sweep that expires."""
+    return world.at(at).run(sweeps.expire(SCOPE), "expirer")[1]

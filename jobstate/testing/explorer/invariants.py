@@ -69,6 +69,15 @@ def _attempts_counted(step: Step) -> Iterator[str | None]:
         yield OK if grown == expected else f"{transition.event} changed attempt_count by {grown}"
 
 
+def _runs_counted(step: Step) -> Iterator[str | None]:
+    for transition, before, after in _moves(step):
+        queued = after.status is JobStatus.QUEUED and before.status is not JobStatus.QUEUED
+        grown = after.run - before.run
+        yield (
+            OK if grown == int(queued) else f"{transition.event} from {before.status} to {after.status} changed run by {grown}"
+        )
+
+
 def _rescued_dead(step: Step) -> Iterator[str | None]:
     for transition, before, _ in _moves(step):
         if transition.event is Event.RESCUE:
@@ -262,6 +271,7 @@ def invariants(policy: Policy) -> tuple[Invariant, ...]:
         Invariant("a fenced worker changes nothing", ("P1", "P2"), step=lambda s: _first(_fenced(s))),
         Invariant("a result changes by a retry only", ("P3",), step=lambda s: _first(_results_stay(s))),
         Invariant("an attempt is counted when it starts", ("P7",), step=lambda s: _first(_attempts_counted(s))),
+        Invariant("a new run begins in the queue, once", ("P7", "P22"), step=lambda s: _first(_runs_counted(s))),
         Invariant("a live lease is never taken over", ("P19",), step=lambda s: _first(_rescued_dead(s))),
         Invariant("an accepted retry finds its request whole", ("P9", "P10"), step=lambda s: _first(_retried_whole(s))),
         Invariant("a retry resets what it has to", ("P5", "P6"), step=lambda s: _first(_retry_resets(s))),
@@ -272,9 +282,9 @@ def invariants(policy: Policy) -> tuple[Invariant, ...]:
         Invariant("deadlines are full", ("P17",), step=lambda s: _first(_deadlines(policy, s))),
         Invariant("nothing expires or is cleaned too early", ("P9", "P17"), step=lambda s: _first(_in_time(policy, s))),
         Invariant("an active job has its request", ("P9", "P22"), world=lambda w: _first(_whole(w))),
-        Invariant("a run is started once", ("P7", "P22"), world=lambda w: _first(_one_start(w))),
+        Invariant("a run is started once", ("P7", "P22"), world=lambda w: _first(_one_start(w)), of_history=True),
         Invariant("the budget is kept", ("P7", "P8"), world=lambda w: _first(_budget(w))),
-        Invariant("the history replays to the row", ("P16",), world=lambda w: _first(_replays(w))),
+        Invariant("the history replays to the row", ("P16",), world=lambda w: _first(_replays(w)), of_history=True),
         Invariant("a command has one effect", ("P12", "P16", "P21"), world=lambda w: _first(_once(w))),
         Invariant("a key belongs to one job", ("P13",), world=lambda w: _first(_one_job_a_key(w))),
         Invariant("what is cleaned stays so", ("P9", "P10"), world=lambda w: _first(_stays_cleaned(w))),

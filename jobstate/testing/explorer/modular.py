@@ -4,7 +4,10 @@ An interleaving search knows how many actors there are. Here one actor is follow
 it has a name: every other id is `other`. What it does to the world is done, under that name, by any number of others, at any
 time, to every actor in the same world, until nothing new comes up. So what holds here holds for any number of actors of these
 kinds, each as slow as it likes or dead, with any number of lost answers, late writes, failures and skewed clocks; and, since a
-worker may bring any delivery at any time, with any loss and any repetition of messages. What bounds it is `within`.
+worker may bring any delivery at any time, with any loss and any repetition of messages.
+
+Two things bound it. `within` says which worlds are gone on from. `setbacks` says how many conflicts and lost answers the
+followed operation meets; what others meet is not counted.
 
 Source: thread-modular model checking (Flanagan and Qadeer, 2003).
 """
@@ -12,7 +15,7 @@ Source: thread-modular model checking (Flanagan and Qadeer, 2003).
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, NamedTuple, cast
@@ -23,7 +26,7 @@ from jobstate.effects import Effect
 from jobstate.memory import MemoryRepository
 from jobstate.model import Event, HistoryRecord, evolve
 from jobstate.testing.explorer.search import Ending, Invariant, SearchLimitError, reached
-from jobstate.testing.explorer.space import Actor, Faults, Node, Outcome, Space, Step
+from jobstate.testing.explorer.space import Actor, Faults, Node, Space, Step
 from jobstate.testing.explorer.world import WRITES, World, freeze, make_world
 
 OTHER = "other"
@@ -40,7 +43,11 @@ class Proof:
     cut: int = 0
     seconds: float = 0.0
     seen: set[str] = field(default_factory=set[str])
-    asked: dict[str, int] = field(default_factory=lambda: defaultdict[str, int](int))
+    asked: Counter[str] = field(default_factory=Counter[str])
+    space: Space | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.pairs:,} pairs, {self.worlds:,} worlds, {self.interference:,} deeds of others, {self.seconds:.1f} s"
 
 
 class ModularError(AssertionError):
@@ -77,7 +84,8 @@ def rename(value: Any, pairs: Pairs) -> Any:
         renamed = [rename(item, pairs) for item in items]
         if all(new is old for new, old in zip(renamed, items, strict=True)):
             return items
-        return type(value)(*renamed) if hasattr(value, "_fields") else type(value)(renamed)  # type: ignore[arg-type]
+        kind = cast(Any, type(cast(object, value)))
+        return kind(*renamed) if hasattr(kind, "_fields") else kind(renamed)
     return value
 
 
@@ -161,12 +169,14 @@ class ModularSearch:
         faults: Faults,
         instants: Sequence[int] = (),
         within: Callable[[World], bool] = lambda world: True,
+        setbacks: int = 1,
     ) -> None:
-        self.invariants = tuple(invariants)
+        self.invariants = tuple(invariant for invariant in invariants if not invariant.of_history)
         self.space = Space(faults)
-        self.proof = Proof()
+        self.proof = Proof(space=self.space)
         self._instants = tuple(sorted(instants))
         self._within = within
+        self._setbacks = setbacks
         self._nodes_at: dict[int, set[int]] = defaultdict(set)
         self._after: dict[int, list[int]] = {}
         self._shared: dict[tuple[int, str], int] = {}
@@ -177,12 +187,13 @@ class ModularSearch:
         self._todo: list[tuple[int, int]] = []
         self._views: dict[tuple[int, tuple[str, ...]], int] = {}
 
-    def prove(self, world: World, actors: Iterable[Actor], *, limit: int = 20_000_000) -> Proof:
-        """Follow each actor from this world on. Raises ModularError, SearchLimitError."""
+    def prove(self, worlds: Iterable[World], actors: Sequence[Actor], limit: int) -> Proof:
+        """As the function `prove`."""
         began = time.perf_counter()
-        start = self._number(_rebuilt(world, frozenset(), _everybody(world), grounded=False))
-        for actor in actors:
-            self._add(start, self.space.root(actor))
+        for world in worlds:
+            start = self.space.number(_rebuilt(world, frozenset(), _everybody(world), grounded=False))
+            for actor in actors:
+                self._add(start, self.space.root(actor))
         while self._todo:
             number, node = self._todo.pop()
             self._follow(number, self.space.nodes[node])
@@ -193,9 +204,6 @@ class ModularSearch:
         self.proof.seconds = time.perf_counter() - began
         return self.proof
 
-    def _number(self, world: World) -> int:
-        return self.space.number(world)
-
     def _add(self, world: int, node: Node) -> None:
         if node.end is not None:
             self._settle(world, node)
@@ -203,6 +211,9 @@ class ModularSearch:
                 return
         there = self._nodes_at[world]
         if node.number in there:
+            return
+        if node.setbacks > self._setbacks:
+            self.proof.cut += 1
             return
         if not there:
             self._enter(world, node)
@@ -229,7 +240,7 @@ class ModularSearch:
     def _shared_by(self, world: int, node: Node) -> int:
         """The world as all see it: every id of the actor's own is another's."""
         there = self.space.worlds[world]
-        return self._number(_rebuilt(there, frozenset(), self._names(node.actor.name, there), grounded=True))
+        return self.space.number(_rebuilt(there, frozenset(), self._names(node.actor.name, there), grounded=True))
 
     def _names(self, name: str, world: World) -> Pairs:
         pairs: list[tuple[str, str]] = []
@@ -257,7 +268,7 @@ class ModularSearch:
         if not self._within(after):
             self.proof.cut += 1
             return
-        number = self._number(after)
+        number = self.space.number(after)
         if number != world and number not in self._after[world]:
             self._after[world].append(number)
             for node in list(self._nodes_at[world]):
@@ -270,22 +281,24 @@ class ModularSearch:
             if moves is None:
                 moves = self._ways[node.asks, world] = self._moves(node, world)
             for place, after in moves:
-                self._add(after, self.space.child(node, self.space.moves(node, world, _ignore)[place]))
+                self._add(after, self.space.child(node, self.space.moves(node, world)[place]))
         for step in self.space.passing(there, ()):
             self._check_step(step)
             self._did(world, node, step.effect, step.after)
-            after = _rebuilt(step.after, frozenset(node.minted), (), grounded=False)
-            if self._within(after):
-                self._add(self._number(after), node)
+            landed = _rebuilt(step.after, frozenset(node.minted), (), grounded=False)
+            if self._within(landed):
+                self._add(self.space.number(landed), node)
             else:
                 self.proof.cut += 1
-        for after_number in self._after[world]:
-            self._add(after_number, node)
+        for then in self._after[world]:
+            self._add(then, node)
 
     def _moves(self, node: Node, world: int) -> list[tuple[int, int]]:
         there = self.space.worlds[world]
         found: list[tuple[int, int]] = []
-        for place, move in enumerate(self.space.moves(node, world, lambda outcome: self._look(node, world, outcome))):
+        for place, move in enumerate(self.space.moves(node, world)):
+            if isinstance(node.effect, WRITES):
+                self._check_step(self.space.step(node, world, move))
             after = self.space.worlds[move.world]
             if after is not there:
                 if not self._within(after):
@@ -293,15 +306,8 @@ class ModularSearch:
                     continue
                 after = _rebuilt(after, frozenset(node.minted), (), grounded=False)
                 self._did(world, node, node.effect, after)
-            found.append((place, self._number(after)))
+            found.append((place, self.space.number(after)))
         return found
-
-    def _look(self, node: Node, number: int, outcome: Outcome) -> None:
-        if isinstance(node.effect, WRITES):
-            world = self.space.worlds[number]
-            self._check_step(
-                Step(node.actor.name, node.effect, outcome.answer, world, outcome.world, node.minted, outcome.words)
-            )
 
     def _did(self, world: int, node: Node, effect: Effect[Any] | None, after: World) -> None:
         """What an actor did to a world, others do to every world like it."""
@@ -309,7 +315,7 @@ class ModularSearch:
             return
         names = self._names(node.actor.name, after)
         shared = self._shared_by(world, node)
-        if shared == self._number(_rebuilt(after, frozenset(), names, grounded=True)):
+        if shared == self.space.number(_rebuilt(after, frozenset(), names, grounded=True)):
             return
         deed = _Deed(rename(effect, names), _owned(self.space.worlds[world]))
         key = (freeze(deed.effect), deed.owned)
@@ -338,5 +344,22 @@ class ModularSearch:
                 raise ModularError(f"{invariant.name}: {verdict}\n  {words}")
 
 
-def _ignore(outcome: Outcome) -> None:
-    """Looked at before."""
+def prove(
+    worlds: World | Iterable[World],
+    actors: Sequence[Actor],
+    *,
+    invariants: Sequence[Invariant],
+    faults: Faults,
+    instants: Sequence[int] = (),
+    within: Callable[[World], bool] = lambda world: True,
+    setbacks: int = 1,
+    limit: int = 5_000_000,
+) -> Proof:
+    """Follow each actor from each of these worlds on, against any number of others of all these kinds.
+
+    `faults` says which kinds of fault there are; how often does not matter. Invariants that ask the history of everybody
+    (`of_history`) are left out. Raises ModularError when one is broken: some such world may be one that no schedule reaches, so
+    look for the schedule with `explore`. Raises SearchLimitError above `limit` pairs.
+    """
+    search = ModularSearch(invariants, faults=faults, instants=instants, within=within, setbacks=setbacks)
+    return search.prove([worlds] if isinstance(worlds, World) else worlds, actors, limit)

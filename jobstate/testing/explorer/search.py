@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from jobstate.effects import Effect, Now
-from jobstate.testing.explorer.space import NO_FAULT, Actor, Faults, Move, Node, Outcome, Space, Step
+from jobstate.testing.explorer.space import NO_FAULT, Actor, Faults, Move, Node, Space, Step
 from jobstate.testing.explorer.world import WRITES, Answer, Choose, World
 
 Schedule = tuple[Step, ...]
@@ -36,6 +36,7 @@ class Invariant:
         world: asked of every world.
         step: asked of every step.
         ending: asked of every actor at its end, then and later.
+        of_history: it asks the whole history, which a thread-modular proof does not keep.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Invariant:
     world: Callable[[World], str | None] | None = None
     step: Callable[[Step], str | None] | None = None
     ending: Callable[[Ending], str | None] | None = None
+    of_history: bool = False
 
 
 class ViolationError(AssertionError):
@@ -127,6 +129,8 @@ class Search:
         self.total = Exploration()
         self._roots: dict[Actor, int] = {}
         self._ended: set[tuple[int, int]] = set()
+        self._checked: set[int] = set()
+        self._looked: set[Hashable] = set()
         self._budgets: list[tuple[int, ...]] = [self.space.faults.budget]
         self._spent: dict[tuple[int, int], int] = {}
         self._instants: tuple[int, ...] = ()
@@ -140,7 +144,10 @@ class Search:
         self._begin(actors, instants)
         starts: list[State] = []
         for world in worlds:
-            self._check_world(world, None)
+            try:
+                self._check_world(world, None)
+            except _CheckError as error:
+                raise ViolationError(error.invariant, error.problem, (), actors) from None
             starts.append((self.space.number(world), tuple(self._root(actor) for actor in actors), 0))
         try:
             seen = self._breadth_first(starts, limit)
@@ -206,30 +213,33 @@ class Search:
         """The states that one actor's step leads to."""
         world, nodes, budget = state
         node = self.space.nodes[nodes[place]]
-        ways = node.ways.get(world)
+        ways = node.ways.get((world, budget))
         if ways is None:
-            ways = node.ways[world] = self._ways(node, world)
+            ways = node.ways[world, budget] = self._ways(node, world, budget)
         before, behind = nodes[:place], nodes[place + 1 :]
-        return [
-            (after, (*before, then, *behind), left)
-            for after, then, cost in ways
-            if (left := budget if cost == NO_FAULT else self._left(budget, cost)) >= 0
-        ]
+        return [(after, (*before, then, *behind), left) for after, then, left in ways]
 
-    def _ways(self, node: Node, world: int) -> list[tuple[int, int, int]]:
-        """Every outcome of an actor's next effect in a world: the world and the actor's node after it, and its cost."""
-        if node.end is not None:
-            return []
-        moves = self.space.moves(node, world, lambda outcome: self._look(node, world, outcome))
-        return [(move.world, self._settled(self.space.child(node, move).number, move.world), move.cost) for move in moves]
+    def _ways(self, node: Node, world: int, budget: int) -> list[tuple[int, int, int]]:
+        """Every outcome of an actor's next effect in a world that the faults left allow: what is there after it.
 
-    def _look(self, node: Node, number: int, outcome: Outcome) -> None:
-        """What every outcome is held against, before it is gone on from."""
-        world = self.space.worlds[number]
-        step = Step(node.actor.name, node.effect, outcome.answer, world, outcome.world, node.minted, outcome.words)
-        if isinstance(node.effect, WRITES):
-            self._check_step(step)
-        self._check_world(outcome.world, step)
+        Each is held against the invariants once, before it is gone on from.
+        """
+        found: list[tuple[int, int, int]] = []
+        for move in () if node.end is not None else self.space.moves(node, world):
+            left = budget if move.cost == NO_FAULT else self._left(budget, move.cost)
+            if left >= 0:
+                self._look(node, world, move)
+                found.append((move.world, self._settled(self.space.child(node, move).number, move.world), left))
+        return found
+
+    def _look(self, node: Node, world: int, move: Move) -> None:
+        seen = (node.asks, world, move.key, move.world)
+        if seen not in self._looked:
+            step = self.space.step(node, world, move)
+            if isinstance(node.effect, WRITES):
+                self._check_step(step)
+            self._check_world(step.after, step)
+            self._looked.add(seen)
 
     def _passed(self, number: int) -> list[int]:
         """The worlds that come after this one without any actor: time moves on, a late write lands."""
@@ -255,12 +265,14 @@ class Search:
     # What is checked
 
     def _check_world(self, world: World, step: Step | None) -> None:
-        if self.space.knows(world):
+        number = self.space.number(world)
+        if number in self._checked:
             return
         self.total.seen.update(reached(world))
         for invariant in self.invariants:
             if invariant.world is not None:
                 self._judge(invariant, invariant.world(world), step)
+        self._checked.add(number)
 
     def _check_step(self, step: Step) -> None:
         for invariant in self.invariants:
@@ -312,20 +324,20 @@ class Search:
             if number == GONE or self.space.nodes[number].end is not None:
                 continue
             node = self.space.nodes[number]
-            for move in self.space.moves(node, world, lambda _: None):
-                step = Step(
-                    *(node.actor.name, node.effect, move.answer, self.space.worlds[world], self.space.worlds[move.world]),
-                    *(node.minted, move.words),
-                )
+            for move in self.space.moves(node, world):
                 left = budget if move.cost == NO_FAULT else self._left(budget, move.cost)
-                yield step, partial(self._then, nodes, place, node, move, left)
+                if left >= 0:
+                    yield self.space.step(node, world, move), partial(self._then, nodes, place, node, move, left)
         for step in self.space.passing(self.space.worlds[world], self._instants):
             after = self.space.number(step.after)
-            yield step, lambda after=after: (after, tuple(self._settled(number, after) for number in nodes), budget)
+            yield step, partial(self._passed_to, nodes, after, budget)
 
     def _then(self, nodes: tuple[int, ...], place: int, node: Node, move: Move, left: int) -> State:
         then = self._settled(self.space.child(node, move).number, move.world)
         return move.world, (*nodes[:place], then, *nodes[place + 1 :]), left
+
+    def _passed_to(self, nodes: tuple[int, ...], world: int, budget: int) -> State:
+        return world, tuple(self._settled(number, world) for number in nodes), budget
 
     def _between(self, before: State, after: State) -> Step:
         for step, then in self._steps_from(before):

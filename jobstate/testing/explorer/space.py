@@ -83,7 +83,7 @@ class Move(NamedTuple):
 class Node:
     """An actor after some answers: waiting for an effect, or at its end."""
 
-    __slots__ = ("actor", "answers", "asks", "children", "effect", "end", "minted", "number", "ways")
+    __slots__ = ("actor", "answers", "asks", "children", "effect", "end", "minted", "number", "setbacks", "ways")
 
     def __init__(self, number: int, actor: Actor, answers: tuple[Answer, ...], minted: tuple[str, ...]) -> None:
         self.number = number
@@ -92,9 +92,10 @@ class Node:
         self.minted = minted
         self.effect: Effect[Any] | None = None
         self.asks = -1
+        self.setbacks = sum(isinstance(answer.error, (StaleJobError, OutcomeUnknownError)) for answer in answers)
         self.end: Answer | None = None
         self.children: dict[Hashable, Node] = {}
-        self.ways: dict[int, list[tuple[int, int, int]]] = {}
+        self.ways: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
 
 
 class Step(NamedTuple):
@@ -181,19 +182,23 @@ class Space:
             flow.close()
         return node
 
-    def moves(self, node: Node, world: int, look: Callable[[Outcome], None]) -> list[Move]:
-        """All that a node's effect may do in a world; `look` is shown each outcome of an effect once in each world."""
+    def moves(self, node: Node, world: int) -> list[Move]:
+        """All that a node's effect may do in a world, each outcome once."""
         asked = (node.asks, world)
         moves = self._moves.get(asked)
         if moves is None:
             assert node.effect is not None
             moves = self._moves[asked] = []
             for outcome in self.outcomes(node.effect, self.worlds[world]):
-                look(outcome)
                 answer = outcome.answer
                 key = freeze(answer.value if answer.error is None else answer.error)
                 moves.append(Move(outcome.cost, answer, key, self.number(outcome.world), outcome.words))
         return moves
+
+    def step(self, node: Node, world: int, move: Move) -> Step:
+        """A move, as a step of a schedule."""
+        before, after = self.worlds[world], self.worlds[move.world]
+        return Step(node.actor.name, node.effect, move.answer, before, after, node.minted, move.words)
 
     def outcomes(self, effect: Effect[Any], world: World) -> Iterable[Outcome]:
         """All that the effect may do in a world, right and wrong; nothing when it has to wait."""

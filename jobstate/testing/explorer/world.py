@@ -239,14 +239,10 @@ def freeze(value: Any) -> Hashable:
     if isinstance(value, BaseModel):
         return (type(value).__name__, *map(freeze, value.__dict__.values()))
     if isinstance(value, Mapping):
-        items = cast(Mapping[str, Any], value).items()
-        return (
-            tuple(sorted((name, freeze(item)) for name, item in items))
-            if len(items) > 1
-            else tuple((name, freeze(item)) for name, item in items)
-        )
+        items = cast(Mapping[str, Any], value)
+        return tuple((name, freeze(items[name])) for name in sorted(items))
     if isinstance(value, (tuple, list)):
-        return (type(value).__name__, *map(freeze, cast("list[Any]", value)))
+        return (type(cast(object, value)).__name__, *map(freeze, cast("list[Any]", value)))
     if is_dataclass(value) and not isinstance(value, type):
         return (type(value).__name__, *(freeze(getattr(value, field.name)) for field in fields(value)))
     if isinstance(value, Exception):
@@ -257,7 +253,7 @@ def freeze(value: Any) -> Hashable:
 def brief(value: object) -> str:
     """A value in a few words, for a schedule."""
     if isinstance(value, Job):
-        job = cast(AnyJob, value)
+        job = cast("AnyJob", cast(object, value))
         return f"{job.status} v{job.version} run {job.run}"
     if isinstance(value, Delivery):
         return f"delivery of run {value.run}"

@@ -1,0 +1,79 @@
+"""What is explored: which actors, from which worlds, up to when. The tests of it are in test_exploration.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+from jobstate.model import Delivery
+from jobstate.testing.explorer import Actor, Exploration, Faults, World, invariants
+from jobstate.testing.explorer.actors import (
+    CLEANUP,
+    CLEANUP_END,
+    COMPLETE,
+    EXPIRY,
+    FAIL,
+    LEASE_OVER,
+    POLICY,
+    RELEASE,
+    cancelled_world,
+    canceller,
+    cleaner,
+    creator,
+    empty_world,
+    expired,
+    expirer,
+    finished_world,
+    queued_world,
+    relayer,
+    rescuer,
+    retrier,
+    running_world,
+    the_job_id,
+    worker,
+)
+from jobstate.testing.explorer.search import Search
+
+KINDS: dict[str, Actor] = {
+    "create": creator("setup"),  # its job has the id that the others ask for
+    "retry": retrier(),
+    "cancel": canceller(),
+    "worker": worker(endings=(COMPLETE, RELEASE)),
+    "second": worker("second", (FAIL,), delivery=Delivery(job_id=the_job_id(), run=1)),
+    "relay": relayer(),
+    "rescue": rescuer(),
+    "expire": expirer(),
+    "clean": cleaner(),
+}
+INVARIANTS = invariants(POLICY)
+LOST = Faults(lost=1)
+SKEWED = Faults(skewed=1, skew=2)
+
+
+def worlds_for(names: Sequence[str]) -> list[World]:
+    """Where these begin: with no job, if one of them creates it; else with a job in each state that they may find."""
+    if "create" in names:
+        return [empty_world()]
+    found = [queued_world(), running_world(), finished_world(FAIL), cancelled_world()]
+    if "clean" not in names:
+        return found
+    late = [expired(world) for world in (queued_world(), running_world(), finished_world(COMPLETE), cancelled_world())]
+    return [*(world.at(EXPIRY) for world in found), *late] if "expire" in names else late
+
+
+def instants_for(names: Sequence[str]) -> list[int]:
+    """The moments that matter to these."""
+    if "create" in names and "clean" in names:
+        return [CLEANUP, CLEANUP_END]
+    found = [LEASE_OVER] if {"relay", "rescue"} & {*names} and "clean" not in names else []
+    found += [EXPIRY] if "expire" in names and "clean" not in names else []
+    return found + ([CLEANUP, CLEANUP_END] if "clean" in names else [])
+
+
+def explore_all(
+    search: Search, size: int, kinds: Sequence[str] = tuple(KINDS)
+) -> Iterator[tuple[tuple[str, ...], Exploration]]:
+    """Every so many of the kinds together; the actors' names, and what was seen."""
+    for names in combinations(KINDS, size):
+        actors = [KINDS[name] for name in names]
+        yield names, search.explore(worlds_for(names), actors, instants=instants_for(names), limit=8_000_000)
