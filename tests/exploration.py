@@ -51,14 +51,16 @@ SKEWED = Faults(skewed=1, skew=2)
 
 
 def worlds_for(names: Sequence[str]) -> list[World]:
-    """Where these begin: with no job, if one of them creates it; else with a job in each state that they may find."""
+    """Where these begin: with no job, if one of them creates it; else with a job in each state in which they can do more."""
     if "create" in names:
         return [empty_world()]
-    found = [queued_world(), running_world(), finished_world(FAIL), cancelled_world()]
+    dead = [running_world()] if {"rescue", "expire", "clean"} & {*names} else []
+    ended = [finished_world(FAIL), cancelled_world()] if "retry" in names else []
+    found = [queued_world(), *dead, *ended]
     if "clean" not in names:
         return found
-    late = [expired(world) for world in (queued_world(), running_world(), finished_world(COMPLETE), cancelled_world())]
-    return [*(world.at(EXPIRY) for world in found), *late] if "expire" in names else late
+    late = [*found, finished_world(COMPLETE)]
+    return [expired(world) for world in late] + ([world.at(EXPIRY) for world in late] if "expire" in names else [])
 
 
 def instants_for(names: Sequence[str]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -108,7 +109,7 @@ def told(actors: list[Actor], faults: Faults | None = None, **options: Any) -> s
 @pytest.mark.parametrize("steps", [(1,), (3,), (2, 3), (1, 2, 4)])
 def test_every_interleaving_is_explored_and_like_states_are_one(steps: tuple[int, ...]) -> None:
     """Readers do not disturb one another: a state is how far each has come."""
-    actors = [Actor(f"reader {number}", lambda times=times: look(times)) for number, times in enumerate(steps)]
+    actors = [Actor(f"reader {number}", partial(look, times)) for number, times in enumerate(steps)]
     expected = 1
     for times in steps:
         expected *= times + 1

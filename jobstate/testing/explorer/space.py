@@ -253,10 +253,6 @@ class Space:
             if answer.error is None:
                 yield Step("late write", effect, answer, world, after, (), "it lands")
 
-    def knows(self, world: World) -> bool:
-        """Whether a world has a number."""
-        return world.key in self._world_numbers
-
 
 def _unknown(effect: Effect[Any]) -> Answer:
     """A lost answer, as the clauses have it: `save_many` says it for each."""
