@@ -56,7 +56,8 @@ def worlds_for(names: Sequence[str]) -> list[World]:
         return [empty_world()]
     dead = [running_world()] if {"rescue", "expire", "clean"} & {*names} else []
     ended = [finished_world(FAIL), cancelled_world()] if "retry" in names else []
-    found = [queued_world(), *dead, *ended]
+    again = [finished_world(RELEASE)] if "worker" in names else []
+    found = [queued_world(), *again, *dead, *ended]
     if "clean" not in names:
         return found
     late = [*found, finished_world(COMPLETE)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from jobstate.effects import Dispatch
 from jobstate.errors import JobNotFoundError, OutcomeUnknownError, RepositoryError, TransitionError
-from jobstate.lifecycle import NOT_REPLAYED, RETRY_RESETS, Accepted, replay
+from jobstate.lifecycle import NOT_REPLAYED, Accepted, replay
 from jobstate.model import Event, Job, JobStatus
 from jobstate.policy import Policy, seconds
 from jobstate.testing.explorer.actors import Worked
@@ -22,6 +22,7 @@ _WORKER = frozenset({Event.HEARTBEAT, Event.COMPLETE, Event.FAIL, Event.RELEASE,
 _ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 _ACTIVE = frozenset({JobStatus.QUEUED, JobStatus.IN_PROGRESS})
 _PLANNED = ("available_at", "expires_at")
+_OF_A_RUN = ("error", "response_artifacts", "result_digest", "progress", "started_at", "completed_at", "lease", "cancelled")
 _RESULT = ("error", "response_artifacts", "result_digest", "completed_at", "cancelled")
 
 
@@ -101,11 +102,17 @@ def _retried_whole(step: Step) -> Iterator[str | None]:
 
 
 def _retry_resets(step: Step) -> Iterator[str | None]:
-    for transition, _, after in _moves(step):
+    for transition, before, after in _moves(step):
         if transition.event is Event.RETRY:
-            kept = [name for name, value in RETRY_RESETS.items() if name != "response" and getattr(after, name) != value]
-            kept += ["response"] if step.after.has_payload(after.id, "response") else []
-            yield f"a retry kept {kept}" if kept else OK
+            fresh = after.attempt_base == before.attempt_count and after.give_backs == 0
+            yield _nothing_left(after, step.after) or (OK if fresh else "a retry gave no fresh budget")
+
+
+def _nothing_left(job: AnyJob, world: World) -> str:
+    """What a job in the queue must not have any more: whatever a run leaves behind."""
+    left = [name for name in _OF_A_RUN if getattr(job, name) not in (None, False)]
+    left += ["response"] if world.has_payload(job.id, "response") else []
+    return f"a queued job still has {left}" if left else OK
 
 
 def _one_active(step: Step) -> Iterator[str | None]:
@@ -183,6 +190,16 @@ def _whole(world: World) -> Iterator[str | None]:
             yield OK if there and not lost else f"a {job.status} job without its request ({there}), parts lost: {lost}"
 
 
+def _queued_anew(world: World) -> Iterator[str | None]:
+    for job in world.jobs:
+        if job.status is JobStatus.QUEUED:
+            yield _nothing_left(job, world)
+            pending = job.dispatched_at is not None or job.task_name is not None
+            yield "it is marked as dispatched, and dispatch_count is 0" if pending and not job.dispatch_count else OK
+            if pending:
+                yield OK if (job.id, job.run) in world.sent else f"run {job.run} is marked as dispatched and was not"
+
+
 def _one_start(world: World) -> Iterator[str | None]:
     for job in world.jobs:
         run, starts = 0, dict[int, int]()
@@ -200,7 +217,8 @@ def _one_start(world: World) -> Iterator[str | None]:
 def _budget(world: World) -> Iterator[str | None]:
     for job in world.jobs:
         if job.attempt_count:
-            yield OK if job.attempts_used <= job.max_attempts else f"{job.attempts_used} of {job.max_attempts} attempts"
+            most = job.max_attempts - (job.status is JobStatus.QUEUED)
+            yield OK if job.attempts_used <= most else f"{job.status} with {job.attempts_used} of {job.max_attempts} attempts"
 
 
 def _replays(world: World) -> Iterator[str | None]:
@@ -282,6 +300,7 @@ def invariants(policy: Policy) -> tuple[Invariant, ...]:
         Invariant("deadlines are full", ("P17",), step=lambda s: _first(_deadlines(policy, s))),
         Invariant("nothing expires or is cleaned too early", ("P9", "P17"), step=lambda s: _first(_in_time(policy, s))),
         Invariant("an active job has its request", ("P9", "P22"), world=lambda w: _first(_whole(w))),
+        Invariant("a queued job has nothing of an earlier run", ("P5", "P6"), world=lambda w: _first(_queued_anew(w))),
         Invariant("a run is started once", ("P7", "P22"), world=lambda w: _first(_one_start(w)), of_history=True),
         Invariant("the budget is kept", ("P7", "P8"), world=lambda w: _first(_budget(w))),
         Invariant("the history replays to the row", ("P16",), world=lambda w: _first(_replays(w)), of_history=True),
