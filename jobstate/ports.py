@@ -29,32 +29,40 @@ AsyncWithin = Callable[[Any], Awaitable[Any]]
 class Repository(Protocol):
     """Keeps jobs, their payloads and their history.
 
-    R1  `insert` stores row, payload and record together, or nothing.
-    R2  `insert` of an id that is there, or of an idempotency key that its organization has used, stores nothing and answers
-        the job that is there, without payloads. Two at once: one is stored, both get the same job.
-    R3  `load` answers JobNotFoundError for an unknown id and, given an organization, for another's job: the two look the same.
-    R4  A payload is loaded only when it is asked for; what is loaded shares nothing with what was stored or loaded before.
-    R5  `save` writes exactly `transition.changes`, and the record if there is one, in one transaction, if and only if the row
-        is at `transition.version`; else nothing, and StaleJobError.
-    R6  StaleJobError means *certainly not applied*. A save whose fate is not known is OutcomeUnknownError, also when the
+    R01 `insert` stores the row, its payloads and its record.
+    R02 `insert` of an id that is there stores nothing, and answers the job that is there, without payloads.
+    R03 `insert` of an idempotency key that its organization has used does the same; other organizations' keys do not matter.
+    R04 `load` of an unknown id is JobNotFoundError.
+    R05 `load` for an organization finds another's job as little as an unknown one: the two errors look the same.
+    R06 A payload is loaded only when it is asked for.
+    R07 What is loaded shares nothing with what was stored, or loaded before.
+    R08 `save` writes exactly `transition.changes`.
+    R09 `save` writes the transition's record with it, if there is one.
+    R10 `save` rewrites a payload only if `changes` names it; None removes it.
+    R11 `save` of a row that is not at `transition.version`, or not there, is StaleJobError and writes nothing.
+    R12 StaleJobError means *certainly not applied*: a write whose fate is not known is OutcomeUnknownError, also when the
         adapter repeated it itself and then met a conflict.
-    R7  `save_many` is `save` for each, with an outcome for each in the order given: None, or the error. One that fails touches
-        no other.
-    R8  `list` pages by id in byte order, newest or oldest first; `after` and `before` are ids, which need not exist; all
-        conditions of the filter hold for each job.
-    R9  `due` answers the rows of `Due`'s table with a due time of `until` or before, ordered by (due time, id), behind `after`.
-        A row that cannot be read is named in the page and stops nothing.
-    R10 `count` counts what `list` would list.
-    R11 `history` answers a job's records behind a version, oldest first; for an unknown job, none.
-    R12 `delete` removes row, payload and history, if and only if the row is at that version; else StaleJobError.
-    R13 A stored row that cannot be read is UnreadableJobError, with the job's id: raised by `load`, named by `list`.
-    R14 With `within`, a write calls it in its own transaction, before the commit, and once only if the write was not refused;
-        what it raises rolls back and is passed on.
-    R15 Every method may be called by several threads at once (the async twin: by several tasks).
+    R13 `save_many` answers for each transition, in the order given: None, or the error.
+    R14 `save_many` is `save` for each: one that fails touches no other.
+    R15 `list` pages by id in byte order, newest or oldest first.
+    R16 `after` and `before` are ids, which need not exist; `before` answers the jobs nearest to it, in the order asked for.
+    R17 All conditions of the filter hold for each job that is listed, and each job for which they hold is listed.
+    R18 `due` answers the rows of `Due`'s table with a due time of `until` or before.
+    R19 `due` orders by (due time, id) and goes on behind `after`: each row once, none left out.
+    R20 `count` counts what `list` would list.
+    R21 `history` answers a job's records behind a version, oldest first; for an unknown job, none.
+    R22 `delete` removes row, payloads and history, and frees the idempotency key.
+    R23 `delete` of a row that is not at that version, or not there, is StaleJobError and removes nothing.
+    R24 A stored row that cannot be read is UnreadableJobError with the job's id when it is loaded.
+    R25 Such a row is named by `list` and `due`, and stops neither.
+    R26 With `within`, a write calls it once with its open transaction, and is done if it returns.
+    R27 A write that is refused does not call `within`.
+    R28 What `within` raises rolls the write back and is passed on.
+    R29 Every method may be called by several threads at once (the async twin: by several tasks).
     """
 
     def insert(self, job: AnyJob, record: HistoryRecord, *, within: Within | None = None) -> AnyJob | None:
-        """Store a new job: None when it was stored, else the job that is there. R1, R2, R14. Idempotent by id."""
+        """Store a new job: None when it was stored, else the job that is there. R01 to R03, R26 to R28. Idempotent by id."""
         ...
 
     def load(
@@ -65,15 +73,15 @@ class Repository(Protocol):
         include_request: bool = False,
         include_response: bool = False,
     ) -> AnyJob:
-        """One job. R3, R4, R13."""
+        """One job. R04 to R07, R24."""
         ...
 
     def save(self, transition: Accepted, *, within: Within | None = None) -> None:
-        """Compare-and-set. R5, R6, R14. Atomic; a second time it is stale."""
+        """Compare-and-set. R08 to R12, R26 to R28. Atomic; a second time it is stale."""
         ...
 
     def save_many(self, transitions: Sequence[Accepted]) -> Sequence[RepositoryError | None]:
-        """Compare-and-set of many, of different jobs. R7. Each atomic, not all together."""
+        """Compare-and-set of many, of different jobs. R13, R14. Each atomic, not all together."""
         ...
 
     def list(
@@ -84,23 +92,23 @@ class Repository(Protocol):
         include_request: bool = False,
         include_response: bool = False,
     ) -> Listing:
-        """The part of the list that `page` asks for. R4, R8, R13."""
+        """The part of the list that `page` asks for. R06, R15 to R17, R25."""
         ...
 
     def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
-        """At most `limit` rows of a due page, without payloads. R9."""
+        """At most `limit` rows of a due page, without payloads. R18, R19, R25."""
         ...
 
     def count(self, where: JobFilter) -> int:
-        """How many. R10."""
+        """How many. R20."""
         ...
 
     def history(self, job_id: str, *, after_version: int = 0) -> Sequence[HistoryRecord]:
-        """A job's records. R11."""
+        """A job's records. R21."""
         ...
 
     def delete(self, job_id: str, version: int) -> None:
-        """Forget a job. R12."""
+        """Forget a job. R22, R23."""
         ...
 
 
@@ -161,27 +169,27 @@ class AsyncRepository(Protocol):
 class Dispatcher(Protocol):
     """Carries deliveries to workers.
 
-    D1  `dispatch` that returns has taken the delivery: it is delivered at least once, at any later time, in any order.
-    D2  `dispatch` that raises anything may or may not have taken it; the library dispatches again.
-    D3  `task_name` names the delivery; an engine that drops a name it has seen drops only repeats. The answer is the engine's
-        own name for the task, for `revoke`; the same name where the engine takes ours.
-    D4  `revoke` takes a task back if it can, and says nothing if it cannot. Nothing rests on it.
-    D5  A `transactional` dispatcher writes its delivery into the transaction it is given, so that it is delivered if and only
-        if that transaction commits.
-    D6  Every method may be called by several threads at once (the async twin: by several tasks).
+    `dispatch` may raise anything, having taken the delivery or not; the library dispatches again.
+
+    D01 `dispatch` that returns has taken the delivery: it is delivered at least once, at any later time, in any order.
+    D02 `dispatch` answers a name for `revoke`: the engine's own, or the one it was given.
+    D03 An engine that drops a `task_name` it has seen drops only repeats: another name for the same run is delivered.
+    D04 `revoke` takes a task back if it can, and says nothing if it cannot, or never saw it. Nothing rests on it.
+    D05 A `transactional` dispatcher's delivery is delivered if and only if the transaction it was given commits.
+    D06 Every method may be called by several threads at once (the async twin: by several tasks).
     """
 
     @property
     def transactional(self) -> bool:
-        """Whether it writes to the database of the job. D5."""
+        """Whether it writes to the database of the job. D05."""
         ...
 
     def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
-        """Take a delivery. D1, D2, D3; with `transaction`, D5."""
+        """Take a delivery. D01 to D03; with `transaction`, D05."""
         ...
 
     def revoke(self, task_name: str) -> None:
-        """Take a task back. D4."""
+        """Take a task back. D04."""
         ...
 
 
@@ -205,22 +213,25 @@ class AsyncDispatcher(Protocol):
 class ArtifactStore(Protocol):
     """Keeps bytes under keys that begin with a job's id and a slash.
 
-    A1  `put` stores all of the bytes or nothing; the same bytes again are fine.
-    A2  `put` of other bytes under a key that is there is ArtifactConflictError and changes nothing.
-    A3  `get` answers what was put; ArtifactNotFoundError for an unknown key.
-    A4  `delete` removes everything whose key begins with the prefix; nothing there is fine.
+    A01 `put` stores all of the bytes, and `get` answers them.
+    A02 `put` of the same bytes again is fine.
+    A03 `put` of other bytes under a key that is there is ArtifactConflictError and changes nothing.
+    A04 `get` of an unknown key is ArtifactNotFoundError.
+    A05 `delete` removes everything whose key begins with the prefix, and nothing else.
+    A06 `delete` where nothing is, is fine.
+    A07 Every method may be called by several threads at once (the async twin: by several tasks).
     """
 
     def put(self, key: str, data: bytes) -> None:
-        """Store bytes. A1, A2."""
+        """Store bytes. A01 to A03."""
         ...
 
     def get(self, key: str) -> bytes:
-        """The bytes. A3."""
+        """The bytes. A01, A04."""
         ...
 
     def delete(self, prefix: str) -> None:
-        """Remove what stands under a prefix. A4. Idempotent."""
+        """Remove what stands under a prefix. A05, A06. Idempotent."""
         ...
 
 
@@ -243,12 +254,12 @@ class AsyncArtifactStore(Protocol):
 class Clock(Protocol):
     """Tells the time.
 
-    C1  `now` answers Unix seconds, UTC, with fractions. It may step back or differ between machines within
+    C01 `now` answers Unix seconds, UTC, with fractions. It may step back or differ between machines within
         `Policy.clock_skew`; that may delay a transition and breaks no rule.
     """
 
     def now(self) -> float:
-        """Unix seconds. C1."""
+        """Unix seconds. C01."""
         ...
 
 

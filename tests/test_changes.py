@@ -41,7 +41,7 @@ class Case(NamedTuple):
     writes: str
     """What the design's table names, in a filled job; every write's own fields come on top."""
     at: int = AT
-    fields: dict[str, Any] = {}  # noqa: RUF012  # never changed
+    fields: dict[str, Any] = {}  # never changed
     keeps_longer: bool = False
     """Whether `Policy.keep_for` moves `expires_at`."""
 

@@ -1,0 +1,1 @@
+"""Adapters with one fault each: what their authors might well have written."""

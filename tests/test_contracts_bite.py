@@ -1,0 +1,99 @@
+"""The contracts bite: each broken adapter is caught by the clause that says what it breaks; the correct one passes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobstate.memory import MemoryRepository
+from jobstate.testing.contracts import Capability, RepositoryContract, clauses
+from tests.broken.repositories import BROKEN, Base
+
+ROOT = Path(__file__).parent.parent
+
+
+def contract_of(repository: type[Base]) -> RepositoryContract:
+    class Held(RepositoryContract):
+        def open_repository(self, folder: Path) -> Base:
+            return repository()
+
+        def spoil(self, repository: Any, job_id: str) -> None:
+            repository.spoilt.add(job_id)
+
+        def lose(self, repository: Any) -> None:
+            repository.losing = True
+
+    return Held()
+
+
+def failed(repository: type[Base], folder: Path) -> set[str]:
+    """The clauses that it breaks."""
+    contract, found = contract_of(repository), set[str]()
+    for number, name in clauses(RepositoryContract).items():
+        try:
+            getattr(contract, name)(folder)
+        except Exception:
+            found.add(number)
+    return found
+
+
+def test_the_correct_one_keeps_every_clause(tmp_path: Path) -> None:
+    assert failed(Base, tmp_path) == set()
+
+
+@pytest.mark.parametrize(("broken", "number"), BROKEN, ids=[f"{number}-{broken.__name__}" for broken, number in BROKEN])
+def test_a_broken_one_is_caught_by_its_clause(broken: type[Base], number: str, tmp_path: Path) -> None:
+    found = failed(broken, tmp_path)
+    print(f"{broken.__name__} breaks {', '.join(sorted(found))}")
+    assert number in found
+
+
+def test_there_is_one_for_every_clause() -> None:
+    assert len(BROKEN) >= 40
+    assert {number for _, number in BROKEN} == set(clauses(RepositoryContract))
+
+
+def test_a_broken_one_is_red_when_pytest_runs_it(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(
+        "from jobstate.memory import MemoryRepository\n"
+        "from jobstate.testing.contracts import Capability, RepositoryContract\n"
+        "class Mine(MemoryRepository):\n"
+        "    def delete(self, job_id, version):\n"
+        "        super().delete(job_id, self._rows[job_id].version)\n"
+        "class TestMine(RepositoryContract):\n"
+        "    lacks = {Capability.SPOIL: 'it keeps values', Capability.LOSE: 'no wire'}\n"
+        "    def open_repository(self, folder):\n"
+        "        return Mine()\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "test_R23_a_stale_delete_removes_nothing" in done.stdout
+    assert "1 failed, 24 passed, 3 skipped" in done.stdout
+    assert "R12 needs 'lose', which this adapter lacks: no wire" in done.stdout
+
+
+def test_a_case_is_not_overridden() -> None:
+    with pytest.raises(TypeError, match="test_R23_a_stale_delete_removes_nothing: the cases of a contract are not overridden"):
+
+        class Mine(RepositoryContract):
+            def test_R23_a_stale_delete_removes_nothing(self) -> None:  # type: ignore[override]
+                pass
+
+    with pytest.raises(TypeError, match="sql: there is no such capability; there are transaction, spoil, lose"):
+
+        class Other(RepositoryContract):
+            lacks = {"sql": "no"}  # type: ignore[dict-item]
+
+
+def test_a_contract_without_an_adapter_says_what_to_do(tmp_path: Path) -> None:
+    class Nothing(RepositoryContract):
+        lacks = dict.fromkeys(Capability, "not yet")
+
+    with pytest.raises(NotImplementedError, match="open_repository"):
+        Nothing().test_R01_a_new_job_is_stored_with_payloads_and_record(tmp_path)
+    assert isinstance(MemoryRepository(), MemoryRepository)
