@@ -479,8 +479,7 @@ for _due in Due:
 @caught_by("R18")
 class RelaysWhatWasNeverRetriedAtOnce(Base):
     def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
-        found = super().due(due, until=2**62 if due is Due.PENDING else until, limit=limit, after=after)
-        return found
+        return super().due(due, until=2**62 if due is Due.PENDING else until, limit=limit, after=after)
 
 
 @caught_by("R18")
@@ -570,7 +569,6 @@ class KeepsTheKey(Base):
         row = self._rows.get(job_id)
         super().delete(job_id, version)
         if row is not None and row.idempotency_key is not None:
-            self._rows_of_old = self._rows
             self._keys[row.organization_id, row.idempotency_key] = next(iter(self._rows), job_id)
 
 

@@ -2,9 +2,26 @@
 
 clauses     what all have in common: clauses, capabilities, and how a case is run
 repository  `RepositoryContract`, `AsyncRepositoryContract`
+dispatcher  `DispatcherContract`, `AsyncDispatcherContract`
+artifacts   `ArtifactStoreContract`, `AsyncArtifactStoreContract`
+races       `RepositoryRaces`, `AsyncRepositoryRaces`: the clause on threads and tasks
 """
 
+from jobstate.testing.contracts.artifacts import ArtifactStoreContract, AsyncArtifactStoreContract
 from jobstate.testing.contracts.clauses import Capability, clauses
+from jobstate.testing.contracts.dispatcher import AsyncDispatcherContract, DispatcherContract
+from jobstate.testing.contracts.races import AsyncRepositoryRaces, RepositoryRaces
 from jobstate.testing.contracts.repository import AsyncRepositoryContract, RepositoryContract
 
-__all__ = ["AsyncRepositoryContract", "Capability", "RepositoryContract", "clauses"]
+__all__ = [
+    "ArtifactStoreContract",
+    "AsyncArtifactStoreContract",
+    "AsyncDispatcherContract",
+    "AsyncRepositoryContract",
+    "AsyncRepositoryRaces",
+    "Capability",
+    "DispatcherContract",
+    "RepositoryContract",
+    "RepositoryRaces",
+    "clauses",
+]

@@ -1,0 +1,170 @@
+"""The contract of a dispatcher: a case for each clause."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jobstate.drivers import Ports
+from jobstate.effects import Dispatch, Flow, Insert, Load, Revoke, SaveAndDispatch
+from jobstate.errors import JobNotFoundError, StaleJobError
+from jobstate.lifecycle.creation import creation_record
+from jobstate.memory import AsyncMemoryArtifactStore, AsyncMemoryRepository, MemoryArtifactStore, MemoryRepository
+from jobstate.model import Delivery, evolve
+from jobstate.ports import AsyncDispatcher, AsyncRepository, Dispatcher, Repository
+from jobstate.testing.contracts.clauses import Async, Capability, Contract, Hook, Sync, clause, clock
+from jobstate.testing.contracts.repository import IDS, example, insert, refused, transition
+
+DEADLINE = 30.0
+"""Seconds after which what has not arrived is lost."""
+
+
+def delivery(number: int = 0, run: int = 1) -> Delivery:
+    """A delivery of a run."""
+    return Delivery(job_id=IDS[number], run=run)
+
+
+def arrived(*expected: Delivery) -> Flow[None]:
+    """All of these have been delivered at least once, and nothing else has."""
+    received = yield from Hook("_received_until", (lambda found: set(found) >= set(expected),))
+    assert set(expected) <= set(received), (
+        f"not delivered within {DEADLINE} s: {sorted(set(expected) - set(received), key=str)}"
+    )
+    assert set(received) <= set(expected), f"delivered, and never dispatched: {sorted(set(received) - set(expected), key=str)}"
+
+
+class DispatcherCases(Contract):
+    """A case for each clause."""
+
+    @clause("D01")
+    def test_D01_what_is_taken_is_delivered(self) -> Flow[None]:
+        """Each job and each run, as they were given."""
+        given = [delivery(number, run) for number in range(3) for run in (1, 2, 700)]
+        for number, each in enumerate(given):
+            yield from Dispatch(each, f"{each.job_id}-{each.run}-{number}")
+        yield from arrived(*given)
+
+    @clause("D02")
+    def test_D02_a_dispatch_answers_a_name(self) -> Flow[None]:
+        name = yield from Dispatch(delivery(), "task-1")
+        assert isinstance(name, str), f"a name is text, not {name!r}"
+        assert 0 < len(name) <= 255, f"a name has 1 to 255 characters, not {len(name)}"
+        yield from arrived(delivery())
+
+    @clause("D03")
+    def test_D03_another_name_for_the_same_run_is_delivered(self) -> Flow[None]:
+        """A redispatch: the first delivery was taken out and lost."""
+        yield from Dispatch(delivery(), "task-1")
+        yield from arrived(delivery())
+        yield from Hook("_forget")
+        yield from Dispatch(delivery(), "task-2")
+        yield from arrived(delivery())
+
+    @clause("D04")
+    def test_D04_a_revoke_says_nothing(self) -> Flow[None]:
+        yield from Revoke("never-seen")
+        name = yield from Dispatch(delivery(), "task-1")
+        yield from Dispatch(delivery(1), "task-2")
+        yield from arrived(delivery(), delivery(1))
+        yield from Revoke(name)
+        yield from Revoke(name)
+
+    @clause("D05", Capability.TRANSACTION)
+    def test_D05_a_delivery_goes_with_its_transaction(self) -> Flow[None]:
+        """Committed: delivered. Refused or rolled back: not."""
+        job, other = example(0), example(1, version=5)
+        assert (yield from Insert(job, creation_record(job), "task-1")) is None
+        assert (yield from insert(other)) is None
+        stale = transition(evolve(other, {"version": 4}))
+        yield from refused(SaveAndDispatch(stale, delivery(1, 8), "task-2"), StaleJobError)
+        saved = transition(job)
+        yield from SaveAndDispatch(saved, delivery(0, 9), "task-3")
+        yield from arrived(job.delivery, delivery(0, 9))
+        yield from refused(Load(IDS[2]), JobNotFoundError)
+
+
+class DispatcherContract(Sync, DispatcherCases):
+    """The contract of a `Dispatcher`.
+
+    `received` answers all deliveries that a worker of this engine has received so far, also those of redispatches, and is asked
+    until they are there or `DEADLINE` has passed. A transactional dispatcher's repository is opened by `open_repository`.
+    """
+
+    def open_dispatcher(self, folder: Path) -> Dispatcher:
+        """A new dispatcher, whose engine is empty."""
+        raise NotImplementedError("open_dispatcher: the contract needs a dispatcher to hold to it")
+
+    def open_repository(self, folder: Path) -> Repository:
+        """The repository whose transactions a transactional dispatcher writes in."""
+        return MemoryRepository()
+
+    def received(self, dispatcher: Any) -> list[Delivery]:
+        """What has been received since the last call."""
+        raise NotImplementedError("received: say what a worker has received")
+
+    def close_dispatcher(self, dispatcher: Any) -> None:
+        """Let go of it, after each case."""
+
+    def open_ports(self, folder: Path) -> Ports:
+        """As `Sync.open_ports`."""
+        self._received: list[Delivery] = []
+        return Ports(self.open_repository(folder), self.open_dispatcher(folder), MemoryArtifactStore(), clock())
+
+    def close_ports(self, ports: Ports) -> None:
+        """As `Sync.close_ports`."""
+        self.close_dispatcher(ports.dispatcher)
+
+    def _received_until(self, ports: Ports, enough: Callable[[list[Delivery]], bool]) -> list[Delivery]:
+        end = time.monotonic() + DEADLINE
+        while True:
+            self._received += self.received(ports.dispatcher)
+            if enough(self._received) or time.monotonic() > end:
+                return self._received
+            time.sleep(0.01)
+
+    def _forget(self, ports: Ports) -> None:
+        self._received = []
+
+
+class AsyncDispatcherContract(Async, DispatcherCases):
+    """The contract of an `AsyncDispatcher`: the same, awaited."""
+
+    async def open_dispatcher(self, folder: Path) -> AsyncDispatcher:
+        """A new dispatcher, whose engine is empty."""
+        raise NotImplementedError("open_dispatcher: the contract needs a dispatcher to hold to it")
+
+    async def open_repository(self, folder: Path) -> AsyncRepository:
+        """The repository whose transactions a transactional dispatcher writes in."""
+        return AsyncMemoryRepository()
+
+    async def received(self, dispatcher: Any) -> list[Delivery]:
+        """What has been received since the last call."""
+        raise NotImplementedError("received: say what a worker has received")
+
+    async def close_dispatcher(self, dispatcher: Any) -> None:
+        """Let go of it, after each case."""
+
+    async def open_ports(self, folder: Path) -> Ports:
+        """As `Async.open_ports`."""
+        self._received: list[Delivery] = []
+        return Ports(
+            await self.open_repository(folder), await self.open_dispatcher(folder), AsyncMemoryArtifactStore(), clock()
+        )
+
+    async def close_ports(self, ports: Ports) -> None:
+        """As `Async.close_ports`."""
+        await self.close_dispatcher(ports.dispatcher)
+
+    async def _received_until(self, ports: Ports, enough: Callable[[list[Delivery]], bool]) -> list[Delivery]:
+        end = time.monotonic() + DEADLINE
+        while True:
+            self._received += await self.received(ports.dispatcher)
+            if enough(self._received) or time.monotonic() > end:
+                return self._received
+            await asyncio.sleep(0.01)
+
+    async def _forget(self, ports: Ports) -> None:
+        self._received = []

@@ -1,0 +1,129 @@
+"""Dispatchers and artifact stores with one fault each, and the clause that catches it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobstate.errors import ArtifactConflictError, ArtifactNotFoundError, DispatchError
+from jobstate.memory import MemoryArtifactStore, MemoryDispatcher
+from jobstate.model import Delivery
+
+
+class SwallowsADispatch(MemoryDispatcher):
+    def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
+        return task_name if delivery.run == 2 else super().dispatch(delivery, task_name)
+
+
+class DeliversAnotherRun(MemoryDispatcher):
+    def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
+        return super().dispatch(delivery.model_copy(update={"run": delivery.run % 256}), task_name)
+
+
+class DropsASecondDeliveryOfAJob(MemoryDispatcher):
+    def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
+        return (
+            task_name
+            if any(task[1].job_id == delivery.job_id for task in self._tasks)
+            else super().dispatch(delivery, task_name)
+        )
+
+
+class AnswersNothing(MemoryDispatcher):
+    def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
+        super().dispatch(delivery, task_name)
+        return ""
+
+
+class DropsARunItHasSeen(MemoryDispatcher):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[str, int]] = set()
+
+    def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
+        run = (delivery.job_id, delivery.run)
+        if run not in self.seen:
+            self.seen.add(run)
+            super().dispatch(delivery, task_name)
+        return task_name
+
+
+class RaisesOnAnUnknownTask(MemoryDispatcher):
+    def revoke(self, task_name: str) -> None:
+        if all(task[0] != task_name for task in self._tasks):
+            raise DispatchError(f"no task {task_name}")
+        super().revoke(task_name)
+
+
+class OverwritesArtifacts(MemoryArtifactStore):
+    def put(self, key: str, data: bytes) -> None:
+        try:
+            super().put(key, data)
+        except ArtifactConflictError:
+            self.delete(key)
+            super().put(key, data)
+
+
+class RefusesTheSameBytes(MemoryArtifactStore):
+    def put(self, key: str, data: bytes) -> None:
+        if key in self.keys():
+            raise ArtifactConflictError(key)
+        super().put(key, data)
+
+
+class CutsBytes(MemoryArtifactStore):
+    def put(self, key: str, data: bytes) -> None:
+        super().put(key, data[:2_000_000])
+
+
+class AnswersNoBytesForAnUnknownKey(MemoryArtifactStore):
+    def get(self, key: str) -> bytes:
+        try:
+            return super().get(key)
+        except ArtifactNotFoundError:
+            return b""
+
+
+class LeaksAKeyError(MemoryArtifactStore):
+    def get(self, key: str) -> bytes:
+        try:
+            return super().get(key)
+        except ArtifactNotFoundError as error:
+            raise KeyError(key) from error
+
+
+class DeletesLikeAPrefix(MemoryArtifactStore):
+    def delete(self, prefix: str) -> None:
+        super().delete(prefix.rstrip("/"))
+
+
+class DeletesOneKeyOnly(MemoryArtifactStore):
+    def delete(self, prefix: str) -> None:
+        for key in [key for key in self.keys() if key.startswith(prefix)][:1]:
+            super().delete(key)
+
+
+class NeedsSomethingToDelete(MemoryArtifactStore):
+    def delete(self, prefix: str) -> None:
+        if not any(key.startswith(prefix) for key in self.keys()):
+            raise ArtifactNotFoundError(prefix)
+        super().delete(prefix)
+
+
+DISPATCHERS: list[tuple[type[MemoryDispatcher], str]] = [
+    (SwallowsADispatch, "D01"),
+    (DeliversAnotherRun, "D01"),
+    (DropsASecondDeliveryOfAJob, "D01"),
+    (AnswersNothing, "D02"),
+    (DropsARunItHasSeen, "D03"),
+    (RaisesOnAnUnknownTask, "D04"),
+]
+STORES: list[tuple[type[MemoryArtifactStore], str]] = [
+    (CutsBytes, "A01"),
+    (RefusesTheSameBytes, "A02"),
+    (OverwritesArtifacts, "A03"),
+    (AnswersNoBytesForAnUnknownKey, "A04"),
+    (LeaksAKeyError, "A04"),
+    (DeletesLikeAPrefix, "A05"),
+    (DeletesOneKeyOnly, "A05"),
+    (NeedsSomethingToDelete, "A06"),
+]
