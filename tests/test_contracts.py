@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,7 @@ PORTS: list[tuple[type, type[Contract]]] = [
 
 @pytest.mark.parametrize(("port", "contract"), PORTS)
 def test_each_clause_has_its_case_of_the_same_number(port: type, contract: type[Contract]) -> None:
-    declared = re.findall(r"^    ([RDA]\d\d) ", port.__doc__ or "", re.MULTILINE)
+    declared = re.findall(r"^([RDA]\d\d) ", inspect.getdoc(port) or "", re.MULTILINE)
     assert declared == [f"{declared[0][0]}{number:02}" for number in range(1, len(declared) + 1)]
     proved = clauses(contract)
     assert [*proved, declared[-1]] == declared, "the last one speaks of threads: it has classes of its own"
