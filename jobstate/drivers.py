@@ -71,6 +71,7 @@ _CALLS: dict[type[fx.Effect[Any]], Callable[[Any, Ports], Any]] = {
         include_response=e.include_response,
     ),
     fx.DueJobs: lambda e, p: p.repository.due(e.due, until=e.until, limit=e.limit, after=e.after),
+    fx.MoveDue: lambda e, p: p.repository.move_due(e.due, until=e.until, limit=e.limit, after=e.after, decide=e.decide),
     fx.Count: lambda e, p: p.repository.count(e.where),
     fx.History: lambda e, p: p.repository.history(e.job_id, after_version=e.after_version),
     fx.Delete: lambda e, p: p.repository.delete(e.job_id, e.version),

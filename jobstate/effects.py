@@ -7,10 +7,10 @@ carried out is the drivers' business; a port's error comes back at the `yield`.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from jobstate.errors import RepositoryError
 from jobstate.lifecycle import Accepted
@@ -118,6 +118,29 @@ class DueJobs(Effect[DuePage]):
     until: int
     limit: int
     after: Cursor | None = None
+
+
+Decide = Callable[[Sequence[AnyJob]], Sequence[Accepted]]
+"""What moves of the rows of a due page. Pure, so that it can be asked in the middle of a transaction."""
+
+
+class Moved(NamedTuple):
+    """A part of a due page, what was decided to move of it, and an answer for each, in order: None, or why not."""
+
+    page: DuePage
+    transitions: Sequence[Accepted]
+    answers: Sequence[RepositoryError | None]
+
+
+@dataclass(frozen=True, slots=True)
+class MoveDue(Effect[Moved]):
+    """A part of a due page, decided and saved in one transaction that holds its rows; for a repository that offers it."""
+
+    due: Due
+    until: int
+    limit: int
+    after: Cursor | None
+    decide: Decide
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from inspect import iscoroutinefunction
 from typing import Any, Literal, Self, TypedDict, TypeVar, cast
@@ -107,7 +108,7 @@ class Face:
             organization_id = _KEY.validate_python(organization_id)
         except ValidationError as error:
             raise invalid_input(error, "organization_id") from None
-        scope = Scope(self._scope.policy, organization_id, self._scope.dispatching, self._scope.has_artifacts)
+        scope = replace(self._scope, organization_id=organization_id)
         face = object.__new__(type(self))
         Face.__init__(face, self._ports, scope, self._endpoints)
         return face
@@ -280,13 +281,13 @@ def _known(options: Mapping[str, object], kind: type) -> None:
         raise TypeError(f"unknown argument {', '.join(sorted(unknown))}; known are {', '.join(kind.__annotations__)}")
 
 
-def make_scope(policy: Policy | None, dispatcher: Any, artifacts: object) -> Scope:
+def make_scope(policy: Policy | None, repository: object, dispatcher: Any, artifacts: object) -> Scope:
     """The scope of an unscoped face with these ports."""
     policy = Policy() if policy is None else instance("policy", policy, Policy)
     dispatching = Dispatching.NEVER
     if dispatcher is not None:
         dispatching = Dispatching.WITHIN if dispatcher.transactional else Dispatching.AFTER
-    return Scope(policy, None, dispatching, artifacts is not None)
+    return Scope(policy, None, dispatching, artifacts is not None, hasattr(repository, "move_due"))
 
 
 def by_name(endpoints: Iterable[Endpoint[Any, Any]]) -> dict[str, Endpoint[Any, Any]]:

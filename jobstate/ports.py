@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+from jobstate.effects import Decide, Moved
 from jobstate.errors import RepositoryError
 from jobstate.lifecycle import Accepted
 from jobstate.model import Delivery, HistoryRecord, Job, JobFilter
@@ -109,6 +110,31 @@ class Repository(Protocol):
 
     def delete(self, job_id: str, version: int) -> None:
         """Forget a job. R22, R23."""
+        ...
+
+
+class SharedSweeps(Protocol):
+    """What a repository offers besides, when it can hold rows for one sweep, so that several sweeps at once share the work.
+
+    Without it a sweep asks for `due` and then for `save_many`: the same in the end, but two sweeps at once decide on the same
+    rows, and one of them in vain.
+
+    S01 `move_due` answers a part of a due page as `due` does, gives its readable rows to `decide` once, and saves what that
+        accepts as `save_many` does. Rows that another one holds at that moment may be left out.
+    S02 What `decide` raises is passed on, and nothing is saved.
+    S03 Of several at once, each row is given to one.
+    """
+
+    def move_due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None, decide: Decide) -> Moved:
+        """Decide and save a part of a due page, holding its rows meanwhile. S01 to S03. Each row atomic, not all together."""
+        ...
+
+
+class AsyncSharedSweeps(Protocol):
+    """`SharedSweeps`, awaited; `decide` is a plain function."""
+
+    async def move_due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None, decide: Decide) -> Moved:
+        """As `SharedSweeps.move_due`."""
         ...
 
 

@@ -50,7 +50,7 @@ class Jobs(Face):
     ) -> None:
         check_colour("Jobs", "AsyncJobs", False, repository=repository, dispatcher=dispatcher, artifacts=artifacts, clock=clock)
         ports = Ports(repository, dispatcher, artifacts, clock or SystemClock())
-        super().__init__(ports, make_scope(policy, dispatcher, artifacts), by_name(endpoints))
+        super().__init__(ports, make_scope(policy, repository, dispatcher, artifacts), by_name(endpoints))
 
     def _run(self, flow: Flow[R]) -> R:
         return run(flow, self._ports)
@@ -213,7 +213,7 @@ class AsyncJobs(Face):
     ) -> None:
         check_colour("AsyncJobs", "Jobs", True, repository=repository, dispatcher=dispatcher, artifacts=artifacts, clock=clock)
         ports = Ports(repository, dispatcher, artifacts, clock or SystemClock())
-        super().__init__(ports, make_scope(policy, dispatcher, artifacts), by_name(endpoints))
+        super().__init__(ports, make_scope(policy, repository, dispatcher, artifacts), by_name(endpoints))
 
     async def _run(self, flow: Flow[R]) -> R:
         return await run_async(flow, self._ports)

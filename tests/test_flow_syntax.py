@@ -89,4 +89,4 @@ def test_the_faults_would_be_seen(code: str) -> None:
 
 def test_all_effects_are_carried_out_by_the_drivers() -> None:
     assert {cls.__name__ for cls in _CALLS} == EFFECTS
-    assert len(EFFECTS) == 17
+    assert len(EFFECTS) == 18

@@ -47,6 +47,7 @@ class Scope:
     organization_id: str | None = None
     dispatching: Dispatching = Dispatching.NEVER
     has_artifacts: bool = False
+    shares_sweeps: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,18 @@ to kill at any step and to run several at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from jobstate.effects import Delete, DeleteArtifacts, DueJobs, Flow, Now, SaveMany
+from jobstate.effects import Delete, DeleteArtifacts, DueJobs, Flow, IdKind, Moved, MoveDue, NewId, Now, SaveMany
 from jobstate.errors import RepositoryError, StaleJobError
 from jobstate.flows.dispatch import deliver
-from jobstate.flows.settle import Dispatching, Scope, command, judge
-from jobstate.lifecycle import Accepted, may_be_forgotten
+from jobstate.flows.settle import Dispatching, Scope, judge
+from jobstate.lifecycle import Accepted, decide, may_be_forgotten
 from jobstate.model import Event, Job
 from jobstate.payload import artifact_prefix
-from jobstate.policy import seconds
-from jobstate.query import Cursor, Due
+from jobstate.policy import Policy, seconds
+from jobstate.query import Cursor, Due, DuePage
 
 AnyJob = Job[Any, Any]
 
@@ -73,7 +74,31 @@ def sweep(scope: Scope) -> Flow[SweepReport]:
     return SweepReport(*report)
 
 
-Handle = Callable[[Scope, list[AnyJob]], Flow[Swept]]
+Part = Callable[[Scope, "Place"], Flow[tuple[DuePage, Swept]]]
+"""What a sweep does with a part of a due page: the part, and what came of it."""
+
+
+class Place(NamedTuple):
+    """Where a sweep is on its due page: rows that were due at `until` (Unix seconds), behind `after`."""
+
+    due: Due
+    until: int
+    after: Cursor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Decides one event on many jobs, all at one time, under one operation id."""
+
+    event: Event
+    now: int
+    policy: Policy
+    operation: str
+
+    def __call__(self, jobs: Sequence[AnyJob]) -> list[Accepted]:
+        """What of these jobs moves."""
+        decisions = (decide(job, self.event, self.now, policy=self.policy, operation=self.operation) for job in jobs)
+        return [decision for decision in decisions if isinstance(decision, Accepted)]
 
 
 def relay(scope: Scope) -> Flow[Swept]:
@@ -109,66 +134,75 @@ def forget(scope: Scope) -> Flow[Swept]:
     return (yield from _over(scope, Due.CLEANED, seconds(scope.policy.forget_after), _forget))
 
 
-def _over(scope: Scope, due: Due, ago: int, handle: Handle) -> Flow[Swept]:
+def _over(scope: Scope, due: Due, ago: int, part: Part) -> Flow[Swept]:
     """Every part of a due page, as far as it was due at the beginning."""
     total = Swept()
-    until = (yield from Now()) - ago
-    after: Cursor | None = None
-    while True:
-        page = yield from DueJobs(due, until, PAGE, after)
-        total = total.plus(Swept(unreadable=tuple(error.job_id for error in page.unreadable)))
-        if page.jobs:
-            total = total.plus((yield from handle(scope, page.jobs)))
-        if page.after is None:
-            return total
-        after = page.after
+    place: Place | None = Place(due, (yield from Now()) - ago)
+    while place is not None:
+        page, swept = yield from part(scope, place)
+        total = total.plus(swept).plus(Swept(unreadable=tuple(error.job_id for error in page.unreadable)))
+        place = None if page.after is None else place._replace(after=page.after)
+    return total
 
 
-def _decide(scope: Scope, event: Event, jobs: list[AnyJob]) -> Flow[list[Accepted]]:
-    asked = yield from command(event)
-    accepted: list[Accepted] = []
-    for job in jobs:
-        decision = yield from judge(scope, job, asked)
-        if isinstance(decision, Accepted):
-            accepted.append(decision)
-    return accepted
+def _page(place: Place) -> Flow[DuePage]:
+    return (yield from DueJobs(place.due, place.until, PAGE, place.after))
 
 
-def _save(jobs: list[AnyJob], accepted: list[Accepted]) -> Flow[tuple[Swept, list[Accepted]]]:
-    """Save what was accepted of these jobs: the count, and what was saved."""
+def _verdict(scope: Scope, event: Event) -> Flow[Verdict]:
+    operation = yield from NewId(IdKind.OPERATION)
+    now = yield from Now()
+    return Verdict(event, now, scope.policy, operation)
+
+
+def _move(scope: Scope, place: Place, event: Event) -> Flow[tuple[Moved, Swept]]:
+    """Decide and save a part of a due page: in one transaction where the repository offers it."""
+    if scope.shares_sweeps:
+        moved = yield from MoveDue(place.due, place.until, PAGE, place.after, (yield from _verdict(scope, event)))
+        return moved, _count(len(moved.page.jobs), moved.answers)
+    page = yield from _page(place)
+    accepted = (yield from _verdict(scope, event))(page.jobs) if page.jobs else []
+    return (yield from _save(page, accepted))
+
+
+def _save(page: DuePage, accepted: list[Accepted]) -> Flow[tuple[Moved, Swept]]:
+    """Save what was accepted of a page."""
     answers: Sequence[RepositoryError | None] = ()
     if accepted:
         answers = yield from SaveMany(accepted)
-    saved = [decision for decision, answer in zip(accepted, answers, strict=True) if answer is None]
+    return Moved(page, accepted, answers), _count(len(page.jobs), answers)
+
+
+def _count(jobs: int, answers: Sequence[RepositoryError | None]) -> Swept:
+    saved = sum(answer is None for answer in answers)
     lost = sum(isinstance(answer, StaleJobError) for answer in answers)
-    failed = len(accepted) - len(saved) - lost
-    return Swept(len(saved), len(jobs) - len(accepted), lost, failed), saved
+    return Swept(saved, jobs - len(answers), lost, len(answers) - saved - lost)
 
 
-def _move(scope: Scope, event: Event, jobs: list[AnyJob]) -> Flow[Swept]:
-    return (yield from _save(jobs, (yield from _decide(scope, event, jobs))))[0]
+def _rescue(scope: Scope, place: Place) -> Flow[tuple[DuePage, Swept]]:
+    moved, swept = yield from _move(scope, place, Event.RESCUE)
+    return moved.page, swept
 
 
-def _rescue(scope: Scope, jobs: list[AnyJob]) -> Flow[Swept]:
-    return (yield from _move(scope, Event.RESCUE, jobs))
+def _expire(scope: Scope, place: Place) -> Flow[tuple[DuePage, Swept]]:
+    moved, swept = yield from _move(scope, place, Event.EXPIRE)
+    return moved.page, swept
 
 
-def _expire(scope: Scope, jobs: list[AnyJob]) -> Flow[Swept]:
-    return (yield from _move(scope, Event.EXPIRE, jobs))
+def _begin_cleanup(scope: Scope, place: Place) -> Flow[tuple[DuePage, Swept]]:
+    moved, swept = yield from _move(scope, place, Event.BEGIN_CLEANUP)
+    begun = [decision for decision, answer in zip(moved.transitions, moved.answers, strict=True) if answer is None]
+    yield from _clear(scope, begun)  # what stays, or comes late, is cleared before the end
+    return moved.page, swept
 
 
-def _begin_cleanup(scope: Scope, jobs: list[AnyJob]) -> Flow[Swept]:
-    swept, saved = yield from _save(jobs, (yield from _decide(scope, Event.BEGIN_CLEANUP, jobs)))
-    yield from _clear(scope, saved)  # what stays, or comes late, is cleared before the end
-    return swept
-
-
-def _end_cleanup(scope: Scope, jobs: list[AnyJob]) -> Flow[Swept]:
-    accepted = yield from _decide(scope, Event.END_CLEANUP, jobs)
+def _end_cleanup(scope: Scope, place: Place) -> Flow[tuple[DuePage, Swept]]:
+    page = yield from _page(place)
+    accepted = (yield from _verdict(scope, Event.END_CLEANUP))(page.jobs) if page.jobs else []
     cleared = yield from _clear(scope, accepted)
-    swept, _ = yield from _save(jobs, cleared)
+    _, swept = yield from _save(page, cleared)
     unclear = len(accepted) - len(cleared)
-    return swept._replace(left=swept.left - unclear, failed=swept.failed + unclear)
+    return page, swept._replace(left=swept.left - unclear, failed=swept.failed + unclear)
 
 
 def _clear(scope: Scope, decisions: list[Accepted]) -> Flow[list[Accepted]]:
@@ -185,10 +219,11 @@ def _clear(scope: Scope, decisions: list[Accepted]) -> Flow[list[Accepted]]:
     return cleared
 
 
-def _forget(scope: Scope, jobs: list[AnyJob]) -> Flow[Swept]:
+def _forget(scope: Scope, place: Place) -> Flow[tuple[DuePage, Swept]]:
+    page = yield from _page(place)
     swept = Swept()
     now = yield from Now()
-    for job in jobs:
+    for job in page.jobs:
         if not may_be_forgotten(job, now, scope.policy):
             swept = swept.plus(Swept(left=1))
             continue
@@ -200,14 +235,15 @@ def _forget(scope: Scope, jobs: list[AnyJob]) -> Flow[Swept]:
             swept = swept.plus(Swept(failed=1))
         else:
             swept = swept.plus(Swept(moved=1))
-    return swept
+    return page, swept
 
 
-def _send(scope: Scope, jobs: list[AnyJob]) -> Flow[Swept]:
+def _send(scope: Scope, place: Place) -> Flow[tuple[DuePage, Swept]]:
     """Dispatch each, then mark what was taken; a mark that is lost only repeats a delivery."""
+    page = yield from _page(place)
     marks: list[Accepted] = []
     sent, failed = 0, 0
-    for job in jobs:
+    for job in page.jobs:
         try:
             taken = yield from deliver(scope, job)
             sent += 1
@@ -219,4 +255,4 @@ def _send(scope: Scope, jobs: list[AnyJob]) -> Flow[Swept]:
             marks.append(mark)
     if marks:
         yield from SaveMany(marks)
-    return Swept(moved=sent, failed=failed)
+    return page, Swept(moved=sent, failed=failed)
