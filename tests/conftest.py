@@ -4,8 +4,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL
 
+from tests.postgresql import server
 from tests.support import WORLDS, World, make_world
+from tests.wire import Wire
+
+__all__ = ["server"]
+
+
+@pytest.fixture(scope="session")
+def wire(server: URL) -> Iterator[Wire]:
+    """A wire to the shared server."""
+    host = server.query.get("host") or server.host
+    with Wire(str(host), server.port or 5432) as made:
+        yield made
 
 
 @pytest.fixture(params=WORLDS)

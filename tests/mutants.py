@@ -204,15 +204,15 @@ MUTANTS = [
     Mutant(
         "artifacts go before the clean-up is saved",
         "flows/sweeps.py",
-        "    swept, saved = yield from _save(jobs, (yield from _decide(scope, Event.BEGIN_CLEANUP, jobs)))\n    yield from _clear(scope, saved)",
-        "    accepted = yield from _decide(scope, Event.BEGIN_CLEANUP, jobs)\n    yield from _clear(scope, accepted)\n    swept, saved = yield from _save(jobs, accepted)",
+        "    moved, swept = yield from _move(scope, place, Event.BEGIN_CLEANUP)\n    begun = [decision for decision, answer in zip(moved.transitions, moved.answers, strict=True) if answer is None]\n    yield from _clear(scope, begun)",
+        "    page = yield from _page(place)\n    accepted = (yield from _verdict(scope, Event.BEGIN_CLEANUP))(page.jobs)\n    yield from _clear(scope, accepted)\n    moved, swept = yield from _save(page, accepted)",
         "test_exploration.py::test_artifacts_are_there_for_a_retry_and_gone_after_clean_up",
     ),
     Mutant(
         "artifacts stay at the end of a clean-up",
         "flows/sweeps.py",
-        "    cleared = yield from _clear(scope, accepted)\n    swept, _",
-        "    cleared = accepted\n    swept, _",
+        "    cleared = yield from _clear(scope, accepted)\n    _, swept",
+        "    cleared = accepted\n    _, swept",
         "test_exploration.py::test_artifacts_are_there_for_a_retry_and_gone_after_clean_up",
     ),
     Mutant(
@@ -234,7 +234,7 @@ MUTANTS = [
         "a sweep marks what it did not send",
         "flows/sweeps.py",
         "        except Exception:\n            failed += 1\n            continue\n        if isinstance(mark",
-        "        except Exception:\n            failed += 1\n            mark = taken = (yield from judge(scope, job, (yield from command(Event.DISPATCHED, {'run': job.run, 'task_name': 'x'}))))\n            marks.append(mark)\n        if isinstance(mark",
+        "        except Exception:\n            failed += 1\n            mark = taken = decide(job, Event.DISPATCHED, (yield from Now()), policy=scope.policy, run=job.run, task_name='x')\n            marks.append(mark)\n        if isinstance(mark",
         UNDELIVERED,
     ),
     Mutant("a save does not compare", "memory/repository.py", "if row is None or row.version != version:", "if row is None:"),

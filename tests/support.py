@@ -133,6 +133,8 @@ class Faulty:
         return len(self._inner)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "move_due":  # a sweep then asks for `due` and `save_many`, which tests know by name
+            raise AttributeError(name)
         value = getattr(self._inner, name)
         if name.startswith("_") or not callable(value) or name in ("take", "keys"):
             return value
@@ -314,6 +316,8 @@ class Meeting:
         self._thread = local()
 
     def __getattr__(self, name: str) -> Any:
+        if name == "move_due":
+            raise AttributeError(name)
         value = getattr(self._inner, name)
         if name not in self._methods:
             return value

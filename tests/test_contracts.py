@@ -27,10 +27,12 @@ from jobstate.testing.contracts import (
     AsyncDispatcherContract,
     AsyncRepositoryContract,
     AsyncRepositoryRaces,
+    AsyncSharedSweepsContract,
     Capability,
     DispatcherContract,
     RepositoryContract,
     RepositoryRaces,
+    SharedSweepsContract,
     clauses,
 )
 from jobstate.testing.contracts.clauses import Contract
@@ -50,36 +52,12 @@ class TestAsyncMemoryRepository(AsyncRepositoryContract):
         return AsyncMemoryRepository()
 
 
-class TestSQLite(RepositoryContract):
-    engine: Engine
-    lacks = {Capability.LOSE: "a file answers or raises"}
-
-    def open_repository(self, folder: Path) -> SQLAlchemyRepository:
-        self.engine = create_engine(f"sqlite:///{folder / 'jobs.sqlite'}")
-        repository = SQLAlchemyRepository(self.engine)
-        repository.create_schema()
-        return repository
-
-    def close_repository(self, repository: Any) -> None:
-        self.engine.dispose()
-
-    def spoil(self, repository: Any, job_id: str) -> None:
-        with self.engine.begin() as connection:
-            connection.execute(text("UPDATE jobstate_jobs SET status = 'frozen' WHERE id = :id"), {"id": job_id})
-
-
 class TestMemoryRaces(RepositoryRaces):
     open_repository = TestMemoryRepository.open_repository
 
 
 class TestAsyncMemoryRaces(AsyncRepositoryRaces):
     open_repository = TestAsyncMemoryRepository.open_repository
-
-
-class TestSQLiteRaces(RepositoryRaces):
-    engine: Engine
-    open_repository = TestSQLite.open_repository
-    close_repository = TestSQLite.close_repository
 
 
 class TestMemoryDispatcher(DispatcherContract):
@@ -162,6 +140,8 @@ class TestAsyncMemoryArtifactStore(AsyncArtifactStoreContract):
 PORTS: list[tuple[type, type[Contract]]] = [
     (ports.Repository, RepositoryContract),
     (ports.Repository, AsyncRepositoryContract),
+    (ports.SharedSweeps, SharedSweepsContract),
+    (ports.SharedSweeps, AsyncSharedSweepsContract),
     (ports.Dispatcher, DispatcherContract),
     (ports.Dispatcher, AsyncDispatcherContract),
     (ports.ArtifactStore, ArtifactStoreContract),
@@ -171,7 +151,7 @@ PORTS: list[tuple[type, type[Contract]]] = [
 
 @pytest.mark.parametrize(("port", "contract"), PORTS)
 def test_each_clause_has_its_case_of_the_same_number(port: type, contract: type[Contract]) -> None:
-    declared = re.findall(r"^([RDA]\d\d) ", inspect.getdoc(port) or "", re.MULTILINE)
+    declared = re.findall(r"^([RDAS]\d\d) ", inspect.getdoc(port) or "", re.MULTILINE)
     assert declared == [f"{declared[0][0]}{number:02}" for number in range(1, len(declared) + 1)]
     proved = clauses(contract)
     assert [*proved, declared[-1]] == declared, "the last one speaks of threads: it has classes of its own"
@@ -181,5 +161,5 @@ def test_each_clause_has_its_case_of_the_same_number(port: type, contract: type[
 def test_a_clause_that_is_named_exists() -> None:
     """Wherever a docstring of a port's method names clauses."""
     text_of_ports = Path(ports.__file__).read_text()
-    declared = set(re.findall(r"^    ([RDAC]\d\d) ", text_of_ports, re.MULTILINE))
-    assert set(re.findall(r"\b([RDAC]\d\d)\b", text_of_ports)) == declared
+    declared = set(re.findall(r"^    ([RDASC]\d\d) ", text_of_ports, re.MULTILINE))
+    assert set(re.findall(r"\b([RDASC]\d\d)\b", text_of_ports)) == declared

@@ -68,7 +68,7 @@ def sqlite(tmp_path: Path) -> Any:
 
 
 def _sql(world: World, words: str) -> None:
-    with world.repository._inner._engine.connect() as connection:
+    with world.repository._inner._engine.begin() as connection:
         connection.execute(text(words))
 
 

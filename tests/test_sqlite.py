@@ -85,7 +85,7 @@ def test_the_schema_may_be_created_by_several_at_once_and_again(engine: Engine) 
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(create, range(4)))
-    assert set(inspect(engine).get_table_names()) == {"jobstate_jobs", "jobstate_payloads", "jobstate_history"}
+    assert set(inspect(engine).get_table_names()) == {table.name for table in Tables().own}
     with engine.connect() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
 
@@ -96,7 +96,7 @@ def test_the_tables_stand_on_the_hosts_metadata_with_its_prefix(engine: Engine) 
     two = SQLAlchemyRepository(engine, Tables(metadata, prefix="two_"))
     Table("own", metadata, Column("id", Integer))
     one.create_schema()
-    assert set(inspect(engine).get_table_names()) == {"one_jobs", "one_payloads", "one_history"}
+    assert set(inspect(engine).get_table_names()) == {"one_jobs", "one_payloads", "one_history", "one_schema_version"}
     two.create_schema()
     assert {"own", "one_jobs", "two_history"} < set(metadata.tables)
     _stored(one)
@@ -117,12 +117,10 @@ def test_a_transition_touches_no_payload_and_only_its_columns(repository: SQLAlc
 
 def test_a_due_page_uses_its_partial_index_without_a_sort(engine: Engine, repository: SQLAlchemyRepository) -> None:
     for due in Due:
-        statement = repository._statements.due(due, behind=True).compile(engine)
-        values = statement.construct_params({"until": NOW, "limit": 10, "time": 0, "id": ""})
+        statement = repository._store._reading.due(due, behind=True, hold=False)
+        statement.text = f"EXPLAIN QUERY PLAN {statement.text}"
         with engine.connect() as connection:
-            plan = connection.exec_driver_sql(
-                f"EXPLAIN QUERY PLAN {statement}", tuple(values[name] for name in statement.positiontup or ())
-            )
+            plan = statement.run(connection, {"until": NOW, "limit": 10, "time": 0, "id": ""})
             words = " ".join(str(row[-1]) for row in plan)
         assert f"jobstate_due_{due}" in words, words
         assert "TEMP B-TREE" not in words, words
@@ -218,7 +216,7 @@ def test_a_database_that_cannot_serve_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="in memory belongs to one connection"):
         SQLAlchemyRepository(create_engine("sqlite://"))
     other = SimpleNamespace(dialect=SimpleNamespace(name="mysql"))
-    with pytest.raises(ValueError, match="mysql is not supported by this version"):
+    with pytest.raises(ValueError, match="mysql is not supported: give an engine of sqlite or postgresql"):
         SQLAlchemyRepository(cast("Engine", other))
 
 

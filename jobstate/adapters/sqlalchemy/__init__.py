@@ -1,12 +1,19 @@
-"""Jobs in a SQL database, through SQLAlchemy Core. This version: SQLite files.
+"""Jobs in a SQL database, through SQLAlchemy Core: PostgreSQL, and SQLite files.
 
-tables       the three tables and their indexes, on a MetaData of the host's choice
-codec        between a job and its row
-statements   every statement, built once
-repository   SQLAlchemyRepository
+repository    `SQLAlchemyRepository`, `AsyncSQLAlchemyRepository`
+transactions  how a write is made: alone, in a transaction, or as a part of the host's
+bulk          writes of many jobs
+store         the operations on one connection
+statements    what is read
+backend       what differs from one database to the next: `postgresql`, `sqlite`
+codec         between a job and its row
+prepared      statements compiled once
+tables        the tables and their indexes, on a MetaData of the host's choice
+schema        their versions
+faults        the errors of databases, as the port's
 """
 
-from jobstate.adapters.sqlalchemy.repository import SQLAlchemyRepository
+from jobstate.adapters.sqlalchemy.repository import AsyncSQLAlchemyRepository, SQLAlchemyRepository
 from jobstate.adapters.sqlalchemy.tables import Tables
 
-__all__ = ["SQLAlchemyRepository", "Tables"]
+__all__ = ["AsyncSQLAlchemyRepository", "SQLAlchemyRepository", "Tables"]

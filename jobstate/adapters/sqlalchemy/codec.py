@@ -1,15 +1,23 @@
-"""Between a job and its row. What cannot be read is a named error with the job's id."""
+"""Between a job and its row. What cannot be read is a named error with the job's id.
+
+A job is read as one JSON array of its columns, since drivers describe every column of every result anew, which costs more than
+reading it. Its `progress` stands apart: SQLite writes 15 digits of a float into JSON.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
+from pydantic_core import from_json
 
+from jobstate.adapters.sqlalchemy.tables import JOB_COLUMNS
 from jobstate.errors import UnreadableJobError
+from jobstate.lifecycle import Accepted
 from jobstate.model import (
+    PAYLOADS,
     Artifact,
     Event,
     HistoryRecord,
@@ -25,10 +33,13 @@ from jobstate.model import (
 from jobstate.payload import encode
 
 AnyJob = Job[Any, Any]
+Row = dict[str, Any]
+
+SNAPSHOT = tuple(name for name in JOB_COLUMNS if name != "progress")
+"""The columns of the JSON array, in order."""
 
 _ARTIFACTS: TypeAdapter[tuple[Artifact, ...]] = TypeAdapter(tuple[Artifact, ...])
 _WARNINGS: TypeAdapter[tuple[JobWarning, ...]] = TypeAdapter(tuple[JobWarning, ...])
-
 _TEXTS: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
 
 _JSON: dict[str, Callable[[str], object]] = {
@@ -41,6 +52,9 @@ _JSON: dict[str, Callable[[str], object]] = {
 }
 """Fields that are kept as JSON text, and how each is read."""
 
+_READ: dict[str, Callable[[Any], object]] = {**_JSON, "status": JobStatus, "held": bool, "cancelled": bool}
+"""Columns that are not the field's value as they stand."""
+
 _WHOLE = ("version", "run", "attempt_count", "attempt_base", "give_backs", "max_attempts", "ttl", "updated_at", "expires_at")
 """Fields that decisions count with; SQLite would keep anything in their columns."""
 
@@ -48,9 +62,9 @@ _APART = frozenset({"object", "request", "response", "lease"})
 """Fields that are no columns of the jobs table under their own name."""
 
 
-def row_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+def row_of(fields: Mapping[str, Any]) -> Row:
     """The columns for a job's fields, payloads left out."""
-    row: dict[str, Any] = {}
+    row: Row = {}
     for name, value in fields.items():
         if name == "lease":
             row["lease_token"] = value and value.token
@@ -64,8 +78,14 @@ def row_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
-def encode_payload(name: str, value: Any) -> str:
-    """A payload as text."""
+def payloads_of(fields: Mapping[str, Any]) -> dict[str, str | None]:
+    """The payloads among a job's fields, as text; None for one that is to be removed."""
+    return {name: _encode_payload(name, fields[name]) for name in sorted(PAYLOADS & fields.keys())}
+
+
+def _encode_payload(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
     return encode([value.status_code, value.body] if name == "response" else value)
 
 
@@ -76,33 +96,43 @@ def _decode_payload(name: str, text: str | None) -> Any:
     return JobResponse[Any].model_construct(status_code=value[0], body=value[1]) if name == "response" else value
 
 
-def job_of(row: Mapping[Any, Any]) -> AnyJob:
-    """The job of a row. Raises UnreadableJobError."""
-    state: dict[str, Any] = {"object": "job", "request": None, "response": None}
+def job_of(snapshot: str, progress: float | None, payloads: Mapping[str, str | None]) -> AnyJob:
+    """The job of a row: its JSON array, and the payloads that were asked for. Raises UnreadableJobError."""
+    state: Row = dict(zip(SNAPSHOT, from_json(snapshot), strict=True))
+    state.update(object="job", progress=progress, request=None, response=None)
     name = ""
     try:
-        for name, value in row.items():
-            if name == "due_time":
-                continue
-            if name in _JSON:
-                state[name] = None if value is None else _JSON[name](value)
-            elif name in ("request", "response"):
-                state[name] = _decode_payload(name, value)
-            elif name == "status":
-                state[name] = JobStatus(value)
-            else:
-                state[name] = value
-        if name := next((name for name in _WHOLE if type(state[name]) is not int), ""):
-            raise TypeError(f"{state[name]!r} is not a whole number")
-        name = "lease"
-        token, end = state.pop("lease_token"), state.pop("lease_expires_at")
-        state["lease"] = None if token is None else Lease.model_construct(token=token, expires_at=end)
+        for name, read in _READ.items():
+            if state[name] is not None:
+                state[name] = read(state[name])
+        for name, text in payloads.items():
+            state[name] = _decode_payload(name, text)
+        for name in _WHOLE:
+            if type(state[name]) is not int:
+                raise TypeError(f"{state[name]!r} is not a whole number")
     except (ValueError, TypeError, LookupError) as error:
-        raise UnreadableJobError(str(row["id"]), name, str(error)) from error
+        raise UnreadableJobError(str(state["id"]), name, str(error)) from error
+    token, end = state.pop("lease_token"), state.pop("lease_expires_at")
+    state["lease"] = None if token is None else Lease.model_construct(token=token, expires_at=end)
     return stored_job(state)
 
 
-def record_row(record: HistoryRecord) -> dict[str, Any]:
+def jobs_of(rows: Sequence[Any], payloads: Sequence[str]) -> tuple[list[AnyJob], list[UnreadableJobError]]:
+    """The jobs of rows (snapshot, progress, and these payloads), and the errors of those that cannot be read."""
+    jobs: list[AnyJob] = []
+    unreadable: list[UnreadableJobError] = []
+    for row in rows:
+        try:
+            jobs.append(job_of(row[0], row[1], dict(zip(payloads, row[2:], strict=False))))
+        except UnreadableJobError as error:
+            unreadable.append(error)
+    return jobs, unreadable
+
+
+RECORD_COLUMNS = ("job_id", "version", "event", "source", "target", "at", "attempt", "operation", "actor", "reason", "changes")
+
+
+def record_row(record: HistoryRecord) -> Row:
     """The row of a history record."""
     row = dict(record.__dict__)
     row["event"] = str(record.event)
@@ -112,14 +142,33 @@ def record_row(record: HistoryRecord) -> dict[str, Any]:
     return row
 
 
-def record_of(row: Mapping[Any, Any]) -> HistoryRecord:
-    """The history record of a row. Raises UnreadableJobError."""
+def record_of(row: Sequence[Any]) -> HistoryRecord:
+    """The history record of a row, its columns in order. Raises UnreadableJobError."""
+    fields: Row = dict(zip(RECORD_COLUMNS, row, strict=True))
     try:
-        fields = dict(row)
-        fields["event"] = "created" if row["event"] == "created" else Event(row["event"])
-        fields["source"] = None if row["source"] is None else JobStatus(row["source"])
-        fields["target"] = JobStatus(row["target"])
-        fields["changes"] = json.loads(row["changes"])
+        fields["event"] = "created" if fields["event"] == "created" else Event(fields["event"])
+        fields["source"] = None if fields["source"] is None else JobStatus(fields["source"])
+        fields["target"] = JobStatus(fields["target"])
+        fields["changes"] = json.loads(fields["changes"])
     except (ValueError, TypeError) as error:
-        raise UnreadableJobError(str(row["job_id"]), f"history at version {row['version']}", str(error)) from error
+        raise UnreadableJobError(str(fields["job_id"]), f"history at version {fields['version']}", str(error)) from error
     return HistoryRecord.model_construct(**fields)
+
+
+class Write:
+    """A transition as a store writes it: the columns that change, the payloads that change, and the record, if there is one.
+
+    `shape` is equal for writes that one statement can carry.
+    """
+
+    __slots__ = ("at", "job_id", "payloads", "record", "row", "shape", "version")
+
+    def __init__(self, transition: Accepted, *, history: bool) -> None:
+        record = transition.record if history else None
+        self.job_id, self.version = transition.job_id, transition.version
+        self.at = {"at_id": transition.job_id, "at_version": transition.version}
+        self.row = row_of(transition.changes)
+        self.payloads = payloads_of(transition.changes)
+        self.record = None if record is None else record_row(record)
+        kept = tuple((name, text is not None) for name, text in self.payloads.items())
+        self.shape = (tuple(self.row), kept, record is not None)

@@ -1,111 +1,126 @@
-"""The repository: transactions, compare-and-set, and the database's errors as the port's."""
+"""`SQLAlchemyRepository` and `AsyncSQLAlchemyRepository`: the store, on connections of an engine, or on the host's own."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, RowMapping
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
 
-from jobstate.adapters.sqlalchemy.codec import encode_payload, job_of, record_of, record_row, row_of
-from jobstate.adapters.sqlalchemy.statements import Statements, parameters
+from jobstate.adapters.sqlalchemy import bulk, schema
+from jobstate.adapters.sqlalchemy.bulk import Step, Steps
+from jobstate.adapters.sqlalchemy.faults import DRIVER_ERRORS, HostError, nothing_done
+from jobstate.adapters.sqlalchemy.store import Store
 from jobstate.adapters.sqlalchemy.tables import Tables
-from jobstate.errors import (
-    JobNotFoundError,
-    OutcomeUnknownError,
-    RepositoryError,
-    StaleJobError,
-    UnreadableJobError,
-)
+from jobstate.adapters.sqlalchemy.transactions import PartOfAnother, Transactions
+from jobstate.effects import Decide, Moved
+from jobstate.errors import RepositoryError
 from jobstate.lifecycle import Accepted
-from jobstate.model import PAYLOADS, HistoryRecord, Job, JobFilter
-from jobstate.ports import Within
+from jobstate.model import HistoryRecord, Job, JobFilter
+from jobstate.ports import AsyncWithin, Within
 from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
 
 AnyJob = Job[Any, Any]
-
-BUSY_TIMEOUT = 10_000
-"""How long a connection waits at least for another one's write, in milliseconds; a longer time of the host's is kept."""
+R = TypeVar("R")
+Work = Callable[[Connection], R]
 
 
 class SQLAlchemyRepository:
-    """A `Repository` on a SQLAlchemy engine, for a SQLite file.
+    """A `Repository` on a SQLAlchemy engine: PostgreSQL (psycopg), or a SQLite file.
 
-    Each write is one transaction (`BEGIN IMMEDIATE`), each read one statement. The engine stays the host's: no event is
-    registered on it, and its own transactions are as they were. Thread- and process-safe.
+    The engine stays the host's: no event is registered on it, and its own transactions are as they were. Each operation takes
+    a connection from its pool, in AUTOCOMMIT mode; an engine made with `isolation_level="AUTOCOMMIT"` spares the switching.
+    On PostgreSQL each write is one statement; on SQLite a transaction (`BEGIN IMMEDIATE`). Thread- and process-safe.
+
+    `tables` are the library's tables on the host's `MetaData`. With `history=False` no records are kept: `history` is empty, a
+    retry is recognised by the last `retry_key` only, and a lost answer that others have overtaken stays an
+    OutcomeUnknownError. Raises ValueError for a database that is not supported.
     """
 
-    def __init__(self, engine: Engine, tables: Tables | None = None) -> None:
-        if engine.dialect.name != "sqlite":
-            raise ValueError(f"engine: {engine.dialect.name} is not supported by this version: give a SQLite engine")
-        if engine.url.database in (None, "", ":memory:"):
-            raise ValueError("engine: a SQLite database in memory belongs to one connection: use a file, or MemoryRepository")
+    def __init__(self, engine: Engine, tables: Tables | None = None, *, history: bool = True) -> None:
+        _check(engine)
         self.tables = Tables() if tables is None else tables
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._statements = Statements(self.tables)
+        self._engine = engine
+        self._automatic: Engine | None = None
+        self._store = Store(self.tables, engine.dialect, history=history)
+        self._transactions = Transactions(self._store.backend)
+        self._host: Connection | Session | None = None
+
+    def bind(self, transaction: Connection | Session) -> SQLAlchemyRepository:
+        """The same repository as a part of a transaction of the host's: its connection, or its ORM session.
+
+        What it writes is committed or rolled back with the host's rows; nothing is committed here. As with any statement, an
+        error of PostgreSQL in between ends the host's transaction.
+        """
+        part = object.__new__(type(self))
+        part.__dict__.update(self.__dict__)
+        part._transactions = PartOfAnother(self._store.backend)
+        part._host = transaction
+        return part
 
     def create_schema(self) -> None:
-        """Create what is missing of the tables and indexes; safe to call at every start. Switches the file to WAL."""
-        with self._read() as connection:
-            _switch_to_wal(connection)
-        with self._write("schema") as connection:
-            self.tables.metadata.create_all(connection, tables=self.tables.own)
+        """Create the tables and indexes where there are none; safe to call at every start. A SQLite file is switched to WAL.
+
+        Raises RepositoryError for tables of another version: `upgrade_schema` brings them to this one.
+        """
+        self._read(self._store.backend.create)
+        self._whole("schema", lambda connection: schema.create(connection, self.tables))
+
+    def upgrade_schema(self) -> tuple[int, int]:
+        """Bring the tables of an earlier release to this one's, in one transaction: the version before, and now.
+
+        Raises RepositoryError when there are none, or those of a later release.
+        """
+        return self._whole("schema", lambda connection: schema.upgrade(connection, self.tables))
 
     @contextmanager
-    def _errors(self) -> Generator[None]:
-        """A driver's error is the port's."""
-        try:
-            yield
-        except _WithinError as error:
-            raise error.cause from None
-        except SQLAlchemyError as error:
-            raise RepositoryError(f"the database failed, nothing was done: {_words(error)}") from error
-
-    @contextmanager
-    def _read(self) -> Generator[Connection]:
-        with self._errors(), self._engine.connect() as connection:
-            self._prepare(connection)
+    def _connect(self) -> Generator[Connection]:
+        """A connection of the engine in AUTOCOMMIT mode, or the host's."""
+        if self._host is not None:
+            yield self._host.connection() if isinstance(self._host, Session) else self._host
+            return
+        if self._automatic is None:
+            with self._engine.connect() as connection:
+                self._automatic = _automatic(self._engine, connection)
+        with self._automatic.connect() as connection:
+            self._store.backend.prepare(connection)
             yield connection
 
-    @contextmanager
-    def _write(self, job_id: str) -> Generator[Connection]:
-        """A transaction: committed at the end, rolled back by any error, and unknown if the commit itself fails."""
-        with self._read() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.exec_driver_sql("ROLLBACK")
-                raise
-            try:
-                connection.exec_driver_sql("COMMIT")
-            except DBAPIError as error:
-                raise OutcomeUnknownError(job_id, f"the commit failed: {_words(error)}") from error
+    def _read(self, work: Work[R]) -> R:
+        with nothing_done(), self._connect() as connection:
+            return work(connection)
 
-    @staticmethod
-    def _prepare(connection: Connection) -> None:
-        if not connection.info.get("jobstate"):
-            if int(connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()) < BUSY_TIMEOUT:
-                connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
-            connection.info["jobstate"] = True
+    def _write(self, job_id: str, work: Work[R], within: Within | None = None) -> R:
+        """Make a write; what `within` does is a part of it, if the write is done, which None says."""
+        if within is not None:
+            return self._whole(job_id, lambda connection: _with(self._transactions, connection, work, within))
+        with nothing_done(), self._connect() as connection:
+            return self._transactions.write(connection, job_id, work)
+
+    def _whole(self, job_id: str, work: Work[R]) -> R:
+        with nothing_done(), self._connect() as connection, self._transactions.transaction(connection, job_id):
+            return work(connection)
+
+    def _drive(self, steps: Steps[R]) -> R:
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    answer = (self._whole if step.whole else self._write)(step.job_id, step.work)
+                except RepositoryError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as stop:
+            value: R = stop.value
+            return value
 
     def insert(self, job: AnyJob, record: HistoryRecord, *, within: Within | None = None) -> AnyJob | None:
         """As `Repository.insert`."""
-        statements = self._statements
-        row = row_of(job.__dict__)
-        with self._write(job.id) as connection:
-            if connection.execute(statements.insert_job, row).rowcount != 1:
-                standing = connection.execute(statements.standing, row).mappings().one()
-                return job_of(standing)
-            for name in PAYLOADS:
-                if getattr(job, name) is not None:
-                    self._write_payload(connection, job.id, name, getattr(job, name))
-            connection.execute(statements.insert_record, record_row(record))
-            _call(within, connection)
-        return None
+        return self._write(job.id, lambda connection: self._store.insert(connection, job, record), within)
 
     def load(
         self,
@@ -116,59 +131,15 @@ class SQLAlchemyRepository:
         include_response: bool = False,
     ) -> AnyJob:
         """As `Repository.load`."""
-        statement = self._statements.load(organization_id is not None, include_request, include_response)
-        known = {} if organization_id is None else {"organization_id": organization_id}
-        with self._read() as connection:
-            row = connection.execute(statement, {"id": job_id, **known}).mappings().first()
-        if row is None:
-            raise JobNotFoundError(job_id)
-        return job_of(row)
+        return self._read(lambda c: self._store.load(c, job_id, organization_id, include_request, include_response))
 
     def save(self, transition: Accepted, *, within: Within | None = None) -> None:
         """As `Repository.save`."""
-        with self._write(transition.job_id) as connection:
-            self._apply(connection, transition)
-            _call(within, connection)
-
-    def _apply(self, connection: Connection, transition: Accepted) -> None:
-        at = {"at_id": transition.job_id, "at_version": transition.version}
-        row = row_of(transition.changes)
-        if connection.execute(self._statements.update_job(tuple(row)), row | at).rowcount != 1:
-            raise StaleJobError(transition.job_id, transition.version)
-        for name in PAYLOADS & transition.changes.keys():
-            self._write_payload(connection, transition.job_id, name, transition.changes[name])
-        if (record := transition.record) is not None:
-            connection.execute(self._statements.insert_record, record_row(record))
-
-    def _write_payload(self, connection: Connection, job_id: str, name: str, value: Any) -> None:
-        this = {"job_id": job_id, "name": name}
-        if value is None:
-            connection.execute(self._statements.drop_payload, this)
-        else:
-            connection.execute(self._statements.put_payload, this | {"data": encode_payload(name, value)})
+        self._write(transition.job_id, lambda connection: self._store.save(connection, transition), within)
 
     def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
-        """As `Repository.save_many`: one transaction, a savepoint for each."""
-        answers: list[RepositoryError | None] = []
-        try:
-            with self._write("several jobs") as connection:
-                answers = [self._apply_alone(connection, transition) for transition in transitions]
-        except OutcomeUnknownError as error:
-            return [
-                answer or OutcomeUnknownError(t.job_id, error.detail) for t, answer in zip(transitions, answers, strict=True)
-            ]
-        return answers
-
-    def _apply_alone(self, connection: Connection, transition: Accepted) -> RepositoryError | None:
-        connection.exec_driver_sql("SAVEPOINT jobstate_one")
-        try:
-            self._apply(connection, transition)
-        except Exception as error:
-            connection.exec_driver_sql("ROLLBACK TO jobstate_one")
-            return error if isinstance(error, RepositoryError) else RepositoryError(f"{transition.job_id}: {_words(error)}")
-        finally:
-            connection.exec_driver_sql("RELEASE jobstate_one")
-        return None
+        """As `Repository.save_many`: on PostgreSQL a statement for all that write the same columns."""
+        return self._drive(bulk.save_many(self._store, transitions))
 
     def list(
         self,
@@ -179,82 +150,203 @@ class SQLAlchemyRepository:
         include_response: bool = False,
     ) -> Listing:
         """As `Repository.list`."""
-        statement = self._statements.page(where, page.cursor, page.downwards, include_request, include_response)
-        place = {} if page.cursor is None else {"cursor": page.cursor}
-        with self._read() as connection:
-            rows = connection.execute(statement, parameters(where) | place | {"limit": page.limit}).mappings().all()
-        return Listing(*_read(rows[::-1] if page.backwards else rows))
+        return self._read(lambda connection: self._store.list(connection, where, page, include_request, include_response))
 
     def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
         """As `Repository.due`."""
-        place = {} if after is None else {"time": after.time, "id": after.job_id}
-        statement = self._statements.due(due, after is not None)
-        with self._read() as connection:
-            rows = connection.execute(statement, {"until": until, "limit": limit} | place).mappings().all()
-        jobs, unreadable = _read(rows)
-        last = Cursor(rows[-1]["due_time"], rows[-1]["id"]) if len(rows) == limit else None
-        return DuePage(jobs, last, unreadable)
+        return self._read(lambda connection: self._store.due(connection, due, until, limit, after))
+
+    def move_due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None, decide: Decide) -> Moved:
+        """As `SharedSweeps.move_due`: PostgreSQL passes over the rows that another one holds; SQLite lets it wait."""
+        return self._drive(bulk.move_due(self._store, due, until, limit, after, decide))
 
     def count(self, where: JobFilter) -> int:
         """As `Repository.count`."""
-        with self._read() as connection:
-            return int(connection.execute(self._statements.count(where), parameters(where)).scalar_one())
+        return self._read(lambda connection: self._store.count(connection, where))
 
     def history(self, job_id: str, *, after_version: int = 0) -> Sequence[HistoryRecord]:
         """As `Repository.history`."""
-        with self._read() as connection:
-            rows = connection.execute(self._statements.history, {"id": job_id, "after_version": after_version}).mappings().all()
-        return [record_of(row) for row in rows]
+        return self._read(lambda connection: self._store.history(connection, job_id, after_version))
 
     def delete(self, job_id: str, version: int) -> None:
         """As `Repository.delete`."""
-        at = {"at_id": job_id, "at_version": version}
-        with self._write(job_id) as connection:
-            if connection.execute(self._statements.delete_job, at).rowcount != 1:
-                raise StaleJobError(job_id, version)
-            connection.execute(self._statements.delete_payloads, {"at_id": job_id})
-            connection.execute(self._statements.delete_history, {"at_id": job_id})
+        self._write(job_id, lambda connection: self._store.delete(connection, job_id, version))
 
 
-def _switch_to_wal(connection: Connection) -> None:
-    """SQLite does not wait for its busy timeout when two switch a file at once: so this does, as long."""
-    deadline = time.monotonic() + BUSY_TIMEOUT / 1000
-    while connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() != "wal":
+class AsyncSQLAlchemyRepository:
+    """`SQLAlchemyRepository`, awaited, on an async engine: PostgreSQL (psycopg or asyncpg), or a SQLite file (aiosqlite)."""
+
+    def __init__(self, engine: AsyncEngine, tables: Tables | None = None, *, history: bool = True) -> None:
+        _check(engine.sync_engine)
+        self.tables = Tables() if tables is None else tables
+        self._engine = engine
+        self._automatic: AsyncEngine | None = None
+        self._store = Store(self.tables, engine.sync_engine.dialect, history=history)
+        self._transactions = Transactions(self._store.backend)
+        self._host: AsyncConnection | AsyncSession | None = None
+
+    def bind(self, transaction: AsyncConnection | AsyncSession) -> AsyncSQLAlchemyRepository:
+        """As `SQLAlchemyRepository.bind`."""
+        part = object.__new__(type(self))
+        part.__dict__.update(self.__dict__)
+        part._transactions = PartOfAnother(self._store.backend)
+        part._host = transaction
+        return part
+
+    async def create_schema(self) -> None:
+        """As `SQLAlchemyRepository.create_schema`."""
+        await self._read(self._store.backend.create)
+        await self._whole("schema", lambda connection: schema.create(connection, self.tables))
+
+    async def upgrade_schema(self) -> tuple[int, int]:
+        """As `SQLAlchemyRepository.upgrade_schema`."""
+        return await self._whole("schema", lambda connection: schema.upgrade(connection, self.tables))
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncGenerator[AsyncConnection]:
+        if self._host is not None:
+            yield await self._host.connection() if isinstance(self._host, AsyncSession) else self._host
+            return
+        if self._automatic is None:
+            async with self._engine.connect() as connection:
+                self._automatic = await connection.run_sync(lambda sync: _automatic(self._engine, sync))
+        async with self._automatic.connect() as connection:
+            yield connection
+
+    async def _run(self, work: Work[R]) -> R:
+        def prepared(connection: Connection) -> R:
+            if self._host is None:
+                self._store.backend.prepare(connection)
+            return work(connection)
+
+        with nothing_done():
+            async with self._connect() as connection:
+                return await connection.run_sync(prepared)
+
+    _read = _run
+
+    async def _write(self, job_id: str, work: Work[R], within: AsyncWithin | None = None) -> R:
+        if within is None:
+            return await self._run(lambda connection: self._transactions.write(connection, job_id, work))
+        with nothing_done():
+            async with self._connect() as connection:
+                return await self._write_within(connection, job_id, work, within)
+
+    async def _write_within(self, connection: AsyncConnection, job_id: str, work: Work[R], within: AsyncWithin) -> R:
+        transactions = self._transactions
+        await connection.run_sync(transactions.begin)
         try:
-            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-        except OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
+            answer = await connection.run_sync(work)
+            if answer is None:
+                try:
+                    await within(connection)
+                except DRIVER_ERRORS as error:
+                    raise HostError(error) from error
+                await connection.run_sync(transactions.check)
+        except BaseException:
+            await connection.run_sync(transactions.rollback)
+            raise
+        await connection.run_sync(transactions.commit, job_id)
+        return answer
+
+    async def _whole(self, job_id: str, work: Work[R]) -> R:
+        def transact(connection: Connection) -> R:
+            with self._transactions.transaction(connection, job_id):
+                return work(connection)
+
+        return await self._run(transact)
+
+    async def _drive(self, steps: Steps[R]) -> R:
+        try:
+            step: Step = next(steps)
+            while True:
+                try:
+                    answer = await (self._whole if step.whole else self._write)(step.job_id, step.work)
+                except RepositoryError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as stop:
+            value: R = stop.value
+            return value
+
+    async def insert(self, job: AnyJob, record: HistoryRecord, *, within: AsyncWithin | None = None) -> AnyJob | None:
+        """As `Repository.insert`."""
+        return await self._write(job.id, lambda connection: self._store.insert(connection, job, record), within)
+
+    async def load(
+        self,
+        job_id: str,
+        *,
+        organization_id: str | None = None,
+        include_request: bool = False,
+        include_response: bool = False,
+    ) -> AnyJob:
+        """As `Repository.load`."""
+        return await self._read(lambda c: self._store.load(c, job_id, organization_id, include_request, include_response))
+
+    async def save(self, transition: Accepted, *, within: AsyncWithin | None = None) -> None:
+        """As `Repository.save`."""
+        await self._write(transition.job_id, lambda connection: self._store.save(connection, transition), within)
+
+    async def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
+        """As `Repository.save_many`."""
+        return await self._drive(bulk.save_many(self._store, transitions))
+
+    async def list(
+        self,
+        where: JobFilter,
+        page: PageRequest,
+        *,
+        include_request: bool = False,
+        include_response: bool = False,
+    ) -> Listing:
+        """As `Repository.list`."""
+        return await self._read(lambda c: self._store.list(c, where, page, include_request, include_response))
+
+    async def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
+        """As `Repository.due`."""
+        return await self._read(lambda connection: self._store.due(connection, due, until, limit, after))
+
+    async def move_due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None, decide: Decide) -> Moved:
+        """As `SharedSweeps.move_due`."""
+        return await self._drive(bulk.move_due(self._store, due, until, limit, after, decide))
+
+    async def count(self, where: JobFilter) -> int:
+        """As `Repository.count`."""
+        return await self._read(lambda connection: self._store.count(connection, where))
+
+    async def history(self, job_id: str, *, after_version: int = 0) -> Sequence[HistoryRecord]:
+        """As `Repository.history`."""
+        return await self._read(lambda connection: self._store.history(connection, job_id, after_version))
+
+    async def delete(self, job_id: str, version: int) -> None:
+        """As `Repository.delete`."""
+        await self._write(job_id, lambda connection: self._store.delete(connection, job_id, version))
 
 
-class _WithinError(Exception):
-    """Carries an error of the host's part of a transaction past the mapping of the library's own."""
-
-    def __init__(self, cause: SQLAlchemyError) -> None:
-        super().__init__(cause)
-        self.cause = cause
+E_ = TypeVar("E_", Engine, AsyncEngine)
 
 
-def _call(within: Within | None, connection: Connection) -> None:
-    if within is not None:
+def _automatic(engine: E_, connection: Connection) -> E_:
+    """The engine in AUTOCOMMIT mode: as it is, when its connections are in it anyway, since switching costs time."""
+    there = connection.connection.dbapi_connection
+    if there is not None and connection.dialect.detect_autocommit_setting(there):
+        return engine
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _check(engine: Engine) -> None:
+    if engine.dialect.name == "sqlite" and engine.url.database in (None, "", ":memory:"):
+        raise ValueError("engine: a SQLite database in memory belongs to one connection: use a file, or MemoryRepository")
+
+
+def _with(transactions: Transactions, connection: Connection, work: Work[R], within: Within) -> R:
+    answer = work(connection)
+    if answer is None:
         try:
             within(connection)
-        except SQLAlchemyError as error:
-            raise _WithinError(error) from error
-
-
-def _read(rows: Sequence[RowMapping]) -> tuple[list[AnyJob], list[UnreadableJobError]]:
-    """The jobs of rows, and the errors of those that cannot be read."""
-    jobs: list[AnyJob] = []
-    unreadable: list[UnreadableJobError] = []
-    for row in rows:
-        try:
-            jobs.append(job_of(row))
-        except UnreadableJobError as error:
-            unreadable.append(error)
-    return jobs, unreadable
-
-
-def _words(error: Exception) -> str:
-    return str(error.orig) if isinstance(error, DBAPIError) else str(error)
+        except DRIVER_ERRORS as error:
+            raise HostError(error) from error
+        transactions.check(connection)
+    return answer

@@ -1,4 +1,4 @@
-"""The tables: jobs, their payloads apart from them, and their history. And the due pages, as SQL.
+"""The tables: jobs, their payloads apart from them, their history, and the schema's version. And the due pages, as SQL.
 
 Payloads have a table of their own, and each a row of its own, so that no write touches one that it does not change. Statuses in
 the partial indexes stand as literals, here and in the queries: a planner matches a partial index only with what it can read.
@@ -25,6 +25,7 @@ from sqlalchemy import (
     func,
     literal_column,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from jobstate.query import Due
@@ -37,8 +38,67 @@ class DueTerms(NamedTuple):
     time: ColumnElement[int]
 
 
+JOB_ID = String(32).with_variant(String(32, collation="C"), "postgresql")
+"""Ids compare by byte: SQLite does that by itself."""
+
+
+_TIME = BigInteger()
+
+_COLUMNS: list[tuple[str, TypeEngine[Any], bool]] = [
+    ("id", JOB_ID, False),
+    ("organization_id", String(255), False),
+    ("endpoint", String(255), False),
+    ("metadata", Text().with_variant(JSONB(), "postgresql"), False),
+    ("idempotency_key", String(255), True),
+    ("request_digest", String(64), True),
+    ("trace_context", Text(), True),
+    ("status", String(16), False),
+    ("held", Boolean(), False),
+    ("version", Integer(), False),
+    ("run", Integer(), False),
+    ("operation", String(64), False),
+    ("lease_token", String(255), True),
+    ("lease_expires_at", _TIME, True),
+    ("available_at", _TIME, True),
+    ("retried_at", _TIME, True),
+    ("retry_key", String(255), True),
+    ("task_name", Text(), True),
+    ("dispatched_at", _TIME, True),
+    ("dispatch_count", Integer(), False),
+    ("dispatch_delayed_at", _TIME, True),
+    ("request_artifacts", Text(), True),
+    ("response_artifacts", Text(), True),
+    ("result_digest", String(64), True),
+    ("error", Text(), True),
+    ("warnings", Text(), True),
+    ("progress", Float(), True),
+    ("attempt_count", Integer(), False),
+    ("attempt_base", Integer(), False),
+    ("give_backs", Integer(), False),
+    ("max_attempts", Integer(), False),
+    ("ttl", _TIME, False),
+    ("last_attempt_at", _TIME, True),
+    ("last_failure_code", String(128), True),
+    ("cancelled", Boolean(), False),
+    ("created_at", _TIME, False),
+    ("updated_at", _TIME, False),
+    ("started_at", _TIME, True),
+    ("completed_at", _TIME, True),
+    ("expires_at", _TIME, False),
+    ("cleanup_started_at", _TIME, True),
+    ("cleanup_completed_at", _TIME, True),
+]
+"""The columns of the jobs table: name, type, and whether it may be empty."""
+
+JOB_COLUMNS = tuple(name for name, _, _ in _COLUMNS)
+
+
 class Tables:
-    """The library's tables on a MetaData, with a prefix and in a schema of the host's choice."""
+    """The library's tables on a MetaData, with a prefix and in a schema of the host's choice.
+
+    `metadata` is the host's, so that Alembic's autogenerate sees them; a new one by default. Attributes: `metadata`, and the
+    tables `jobs`, `payloads`, `history`, `schema_version`.
+    """
 
     def __init__(self, metadata: MetaData | None = None, *, prefix: str = "jobstate_", schema: str | None = None) -> None:
         self.metadata = MetaData() if metadata is None else metadata
@@ -46,7 +106,7 @@ class Tables:
         self.payloads = Table(
             f"{prefix}payloads",
             self.metadata,
-            Column("job_id", String(32), primary_key=True),
+            Column("job_id", JOB_ID, primary_key=True),
             Column("name", String(16), primary_key=True),
             Column("data", Text, nullable=False),
             schema=schema,
@@ -54,7 +114,7 @@ class Tables:
         self.history = Table(
             f"{prefix}history",
             self.metadata,
-            Column("job_id", String(32), primary_key=True),
+            Column("job_id", JOB_ID, primary_key=True),
             Column("version", Integer, primary_key=True),
             Column("event", String(32), nullable=False),
             Column("source", String(16)),
@@ -67,72 +127,43 @@ class Tables:
             Column("changes", Text, nullable=False),
             schema=schema,
         )
-        self.own = [self.jobs, self.payloads, self.history]
+        self.schema_version = Table(
+            f"{prefix}schema_version",
+            self.metadata,
+            Column("version", Integer, primary_key=True, autoincrement=False),
+            schema=schema,
+        )
+        self.own = [self.jobs, self.payloads, self.history, self.schema_version]
         self.due = {due: _due_terms(due, self.jobs) for due in Due}
         self._index(prefix)
 
     def _index(self, prefix: str) -> None:
         jobs = self.jobs.c
         key = jobs.idempotency_key
-        where: dict[str, Any] = {"sqlite_where": key.is_not(None), "postgresql_where": key.is_not(None)}
-        Index(f"{prefix}idempotency", jobs.organization_id, key, unique=True, **where)
+        Index(f"{prefix}idempotency", jobs.organization_id, key, unique=True, **_where(key.is_not(None)))
         Index(f"{prefix}by_organization", jobs.organization_id, jobs.id)
         Index(f"{prefix}by_organization_status", jobs.organization_id, jobs.status, jobs.id)
         Index(f"{prefix}by_status", jobs.status, jobs.id)
+        by_metadata = Index(
+            f"{prefix}by_metadata",
+            jobs.metadata,
+            postgresql_using="gin",
+            postgresql_ops={"metadata": "jsonb_path_ops"},
+            postgresql_where=jobs.metadata != literal_column("'{}'"),
+        )
+        by_metadata.ddl_if(dialect="postgresql")
         for due, terms in self.due.items():
-            where = {"sqlite_where": terms.where, "postgresql_where": terms.where}
             # Where the status is one, it leads: SQLite's planner would else take the index by status, and sort.
             status = () if due is Due.EXPIRING else (jobs.status,)
-            Index(f"{prefix}due_{due}", *status, terms.time, jobs.id, **where)
+            Index(f"{prefix}due_{due}", *status, terms.time, jobs.id, **_where(terms.where))
+
+
+def _where(condition: ColumnElement[bool]) -> dict[str, Any]:
+    return {"sqlite_where": condition, "postgresql_where": condition}
 
 
 def _job_columns() -> list[Column[Any]]:
-    time = BigInteger()
-    columns: list[tuple[str, TypeEngine[Any], bool]] = [
-        ("organization_id", String(255), False),
-        ("endpoint", String(255), False),
-        ("metadata", Text(), False),
-        ("idempotency_key", String(255), True),
-        ("request_digest", String(64), True),
-        ("trace_context", Text(), True),
-        ("status", String(16), False),
-        ("held", Boolean(), False),
-        ("version", Integer(), False),
-        ("run", Integer(), False),
-        ("operation", String(64), False),
-        ("lease_token", String(255), True),
-        ("lease_expires_at", time, True),
-        ("available_at", time, True),
-        ("retried_at", time, True),
-        ("retry_key", String(255), True),
-        ("task_name", Text(), True),
-        ("dispatched_at", time, True),
-        ("dispatch_count", Integer(), False),
-        ("dispatch_delayed_at", time, True),
-        ("request_artifacts", Text(), True),
-        ("response_artifacts", Text(), True),
-        ("result_digest", String(64), True),
-        ("error", Text(), True),
-        ("warnings", Text(), True),
-        ("progress", Float(), True),
-        ("attempt_count", Integer(), False),
-        ("attempt_base", Integer(), False),
-        ("give_backs", Integer(), False),
-        ("max_attempts", Integer(), False),
-        ("ttl", time, False),
-        ("last_attempt_at", time, True),
-        ("last_failure_code", String(128), True),
-        ("cancelled", Boolean(), False),
-        ("created_at", time, False),
-        ("updated_at", time, False),
-        ("started_at", time, True),
-        ("completed_at", time, True),
-        ("expires_at", time, False),
-        ("cleanup_started_at", time, True),
-        ("cleanup_completed_at", time, True),
-    ]
-    key: Column[Any] = Column("id", String(32), primary_key=True)
-    return [key, *(Column(name, kind, nullable=nullable) for name, kind, nullable in columns)]
+    return [Column(name, kind, nullable=nullable, primary_key=name == "id") for name, kind, nullable in _COLUMNS]
 
 
 def _due_terms(due: Due, jobs: Table) -> DueTerms:
@@ -143,7 +174,7 @@ def _due_terms(due: Due, jobs: Table) -> DueTerms:
     if due is Due.PENDING:
         return DueTerms(and_(queued, c.dispatched_at.is_(None)), func.coalesce(c.available_at, c.retried_at, c.created_at))
     if due is Due.UNSTARTED:
-        later = case((c.available_at > c.dispatched_at, c.available_at), else_=c.dispatched_at)
+        later = func.coalesce(case((c.available_at > c.dispatched_at, c.available_at)), c.dispatched_at)
         return DueTerms(and_(queued, c.dispatched_at.is_not(None)), later)
     if due is Due.UNLEASED:
         held = c.status == literal_column("'in_progress'")

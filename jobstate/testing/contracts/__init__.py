@@ -4,6 +4,7 @@ clauses     what all have in common: clauses, capabilities, and how a case is ru
 repository  `RepositoryContract`, `AsyncRepositoryContract`
 dispatcher  `DispatcherContract`, `AsyncDispatcherContract`
 artifacts   `ArtifactStoreContract`, `AsyncArtifactStoreContract`
+sweeps      `SharedSweepsContract`, `AsyncSharedSweepsContract`
 races       `RepositoryRaces`, `AsyncRepositoryRaces`: the clause on threads and tasks
 """
 
@@ -12,6 +13,7 @@ from jobstate.testing.contracts.clauses import Capability, clauses
 from jobstate.testing.contracts.dispatcher import AsyncDispatcherContract, DispatcherContract
 from jobstate.testing.contracts.races import AsyncRepositoryRaces, RepositoryRaces
 from jobstate.testing.contracts.repository import AsyncRepositoryContract, RepositoryContract
+from jobstate.testing.contracts.sweeps import AsyncSharedSweepsContract, SharedSweepsContract
 
 __all__ = [
     "ArtifactStoreContract",
@@ -19,9 +21,11 @@ __all__ = [
     "AsyncDispatcherContract",
     "AsyncRepositoryContract",
     "AsyncRepositoryRaces",
+    "AsyncSharedSweepsContract",
     "Capability",
     "DispatcherContract",
     "RepositoryContract",
     "RepositoryRaces",
+    "SharedSweepsContract",
     "clauses",
 ]

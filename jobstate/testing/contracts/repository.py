@@ -567,17 +567,8 @@ def _of_every_page() -> list[AnyJob]:
     ]
 
 
-class RepositoryContract(Sync, RepositoryCases):
-    """The contract of a `Repository`, in three lines.
-
-    ::
-
-        class TestMine(RepositoryContract):
-            def open_repository(self, folder: Path) -> Repository:
-                return MyRepository(folder / "jobs.db")
-
-    Each case opens a new, empty one; the folder is its own.
-    """
+class RepositoryPorts(Sync):
+    """What the author of a sync repository gives to its contracts."""
 
     def open_repository(self, folder: Path) -> Repository:
         """A new, empty repository."""
@@ -613,8 +604,8 @@ class RepositoryContract(Sync, RepositoryCases):
         return script
 
 
-class AsyncRepositoryContract(Async, RepositoryCases):
-    """The contract of an `AsyncRepository`: the same, awaited."""
+class AsyncRepositoryPorts(Async):
+    """What the author of an async repository gives to its contracts."""
 
     async def open_repository(self, folder: Path) -> AsyncRepository:
         """A new, empty repository."""
@@ -648,3 +639,20 @@ class AsyncRepositoryContract(Async, RepositoryCases):
     async def _script(self, ports: Ports) -> Script:
         script: Script = ports.dispatcher
         return script
+
+
+class RepositoryContract(RepositoryPorts, RepositoryCases):
+    """The contract of a `Repository`, in three lines.
+
+    ::
+
+        class TestMine(RepositoryContract):
+            def open_repository(self, folder: Path) -> Repository:
+                return MyRepository(folder / "jobs.db")
+
+    Each case opens a new, empty one; the folder is its own.
+    """
+
+
+class AsyncRepositoryContract(AsyncRepositoryPorts, RepositoryCases):
+    """The contract of an `AsyncRepository`: the same, awaited."""

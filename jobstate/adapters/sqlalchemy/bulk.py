@@ -1,0 +1,92 @@
+"""Writes of many jobs, once for both colours: generators that yield writes, and get their answers or their errors.
+
+A batch is one write. When the database refuses it, nothing of it was done, and each of its jobs is written alone, so that one
+bad row touches no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+from sqlalchemy import Connection
+
+from jobstate.adapters.sqlalchemy.codec import Write
+from jobstate.adapters.sqlalchemy.faults import is_hopeless
+from jobstate.adapters.sqlalchemy.store import Answers, Batch, Store
+from jobstate.effects import Decide, Moved
+from jobstate.errors import OutcomeUnknownError, RepositoryError
+from jobstate.lifecycle import Accepted
+from jobstate.query import Cursor, Due, DuePage
+
+R = TypeVar("R")
+SEVERAL = "several jobs"
+
+
+class Step(NamedTuple):
+    """A write to be made; with `whole`, in a transaction also where each of its statements could stand alone."""
+
+    job_id: str
+    work: Callable[[Connection], Any]
+    whole: bool = False
+
+
+Steps = Generator[Step, Any, R]
+
+
+def save_many(store: Store, transitions: Sequence[Accepted]) -> Steps[list[RepositoryError | None]]:
+    """As `Repository.save_many`."""
+    answers: Answers = {}
+    for batch in store.batches(transitions):
+        try:
+            answers |= yield Step(SEVERAL, partial(_save_batch, store, batch))
+        except RepositoryError as error:
+            answers |= yield from _after(store, batch, error)
+    return [answers[transition.job_id] for transition in transitions]
+
+
+def _save_batch(store: Store, batch: Batch, connection: Connection) -> Answers:
+    return store.save_batch(connection, batch)
+
+
+def _save_write(store: Store, write: Write, connection: Connection) -> None:
+    store.save_write(connection, write)
+
+
+def _after(store: Store, batch: Batch, error: RepositoryError) -> Steps[Answers]:
+    """The answers when a batch met an error: nobody knows, or nothing was done and each is written alone."""
+    if isinstance(error, OutcomeUnknownError):
+        return {write.job_id: OutcomeUnknownError(write.job_id, error.detail) for write in batch}
+    if is_hopeless(error):
+        return {write.job_id: error for write in batch}
+    answers: Answers = {}
+    for write in batch:
+        try:
+            yield Step(write.job_id, partial(_save_write, store, write))
+            answers[write.job_id] = None
+        except RepositoryError as refused:
+            answers[write.job_id] = refused
+    return answers
+
+
+def move_due(store: Store, due: Due, until: int, limit: int, after: Cursor | None, decide: Decide) -> Steps[Moved]:
+    """As `SharedSweeps.move_due`: rows are held from the reading to the commit."""
+    moved = Moved(DuePage([], None, []), (), ())
+    answers: Answers = {}
+
+    def work(connection: Connection) -> None:
+        nonlocal moved
+        page = store.due(connection, due, until, limit, after, hold=True)
+        moved = Moved(page, list(decide(page.jobs)), ())
+        for batch in store.batches(moved.transitions):
+            answers.update(store.save_batch(connection, batch))
+
+    try:
+        yield Step(SEVERAL, work, whole=True)
+    except RepositoryError as error:
+        if not moved.transitions:
+            raise
+        for batch in store.batches(moved.transitions):
+            answers |= yield from _after(store, batch, error)
+    return moved._replace(answers=[answers[transition.job_id] for transition in moved.transitions])

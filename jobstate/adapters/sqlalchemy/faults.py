@@ -1,0 +1,94 @@
+"""The errors of databases and their drivers, as the port's.
+
+What a server refuses was not done. What met a conflict was certainly not done, and may be decided again. When the connection
+breaks under a write that may have been committed, nobody can say.
+
+Source of the codes: PostgreSQL documentation, appendix A, "PostgreSQL Error Codes".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, TimeoutError  # noqa: A004  # of the pool
+
+from jobstate.errors import OutcomeUnknownError, RepositoryError, StaleJobError
+
+DRIVER_ERRORS = (SQLAlchemyError, OSError)
+"""What a database may raise: asyncpg lets errors of its socket pass."""
+
+_CONFLICTS = frozenset({"40001", "40P01"})
+"""serialization_failure, deadlock_detected: rolled back."""
+
+_BROKEN = ("08", "57P", "40003")
+"""connection exceptions, a server that shuts down or crashed, statement_completion_unknown."""
+
+
+class HostError(Exception):
+    """Carries an error of the host's part of a transaction past the mapping of the library's own."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+def _code(error: BaseException) -> str:
+    """The SQLSTATE, or nothing."""
+    return str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Others were quicker: it was rolled back."""
+    return _code(error) in _CONFLICTS
+
+
+def is_broken(error: BaseException) -> bool:
+    """The connection broke: what was under way may have been done."""
+    lost = isinstance(error, OSError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+    return lost or _code(error).startswith(_BROKEN)
+
+
+def is_hopeless(error: RepositoryError) -> bool:
+    """The database, not the data, is at fault: what was meant for many fails for each of them too."""
+    cause = error.__cause__
+    unspoken = isinstance(cause, OperationalError) and not _code(cause)
+    return cause is None or isinstance(cause, TimeoutError) or unspoken or is_broken(cause)
+
+
+def words(error: BaseException) -> str:
+    """What the database said."""
+    return str(error.orig) if isinstance(error, DBAPIError) else str(error)
+
+
+@contextmanager
+def nothing_done() -> Generator[None]:
+    """Around what writes nothing, or has not committed."""
+    try:
+        yield
+    except HostError as error:
+        raise error.cause from None
+    except DRIVER_ERRORS as error:
+        raise RepositoryError(f"the database failed, nothing was done: {words(error)}") from error
+
+
+@contextmanager
+def maybe_done(job_id: str) -> Generator[None]:
+    """Around a write that commits by itself, or a commit."""
+    try:
+        yield
+    except DRIVER_ERRORS as error:
+        if is_broken(error):
+            raise OutcomeUnknownError(job_id, f"the connection broke: {words(error)}") from error
+        raise
+
+
+@contextmanager
+def conflicts(job_id: str, version: int) -> Generator[None]:
+    """Around a compare-and-set."""
+    try:
+        yield
+    except DRIVER_ERRORS as error:
+        if is_conflict(error):
+            raise StaleJobError(job_id, version) from error
+        raise

@@ -1,0 +1,50 @@
+"""Statements compiled once. Building one for each call costs more than running it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect
+
+
+class Prepared:
+    """A statement for one dialect: its text, and the order of its parameters where the driver takes them by place."""
+
+    __slots__ = ("_fixed", "_names", "text")
+
+    def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
+        compiled = statement.compile(dialect=dialect)
+        names: Any = getattr(compiled, "positiontup", None)
+        self.text = str(compiled)
+        self._names: tuple[str, ...] | None = None if names is None else tuple(names)
+        self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
+        """Values that the dialect has put in, such as an offset of 0."""
+
+    def run(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
+        """Run it with these values by name; what it does not name is left out. Values go to the driver as they are."""
+        names = self._names
+        if self._fixed:
+            values = {**values, **self._fixed}
+        if names is None:
+            return connection.exec_driver_sql(self.text, dict(values))
+        return connection.exec_driver_sql(self.text, tuple([values[name] for name in names]))
+
+
+class Kept:
+    """Statements by their shape: each is built when it is first needed, and kept."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._kept: dict[object, Prepared] = {}
+
+    def get(self, shape: object, build: Callable[[], ClauseElement]) -> Prepared:
+        """The statement of this shape."""
+        prepared = self._kept.get(shape)
+        if prepared is None:
+            prepared = self._kept[shape] = Prepared(build(), self._dialect)
+        return prepared
+
+    def prepare(self, statement: ClauseElement) -> Prepared:
+        """A statement that is not kept by shape."""
+        return Prepared(statement, self._dialect)

@@ -1,0 +1,126 @@
+"""The operations of the port on one connection: what is read and written. Knows no transaction and no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Dialect
+
+from jobstate.adapters.sqlalchemy.backend import Backend
+from jobstate.adapters.sqlalchemy.codec import Write, job_of, jobs_of, payloads_of, record_of, record_row, row_of
+from jobstate.adapters.sqlalchemy.faults import conflicts
+from jobstate.adapters.sqlalchemy.postgresql import PostgreSQL
+from jobstate.adapters.sqlalchemy.sqlite import SQLite
+from jobstate.adapters.sqlalchemy.statements import Reading
+from jobstate.adapters.sqlalchemy.tables import Tables
+from jobstate.errors import JobNotFoundError, RepositoryError, StaleJobError
+from jobstate.lifecycle import Accepted
+from jobstate.model import HistoryRecord, Job, JobFilter
+from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
+
+AnyJob = Job[Any, Any]
+Batch = Sequence[Write]
+Answers = dict[str, RepositoryError | None]
+"""By job id: None, or why not."""
+
+_BACKENDS: dict[str, type[Backend]] = {"sqlite": SQLite, "postgresql": PostgreSQL}
+_TRIES = 5
+"""How often a new job is stored again when the one in its way was deleted meanwhile."""
+
+
+def _wanted(include_request: bool, include_response: bool) -> tuple[str, ...]:
+    return (*(("request",) if include_request else ()), *(("response",) if include_response else ()))
+
+
+class Store:
+    """Reads and writes jobs on a connection. Thread-safe: it has no state but its statements."""
+
+    def __init__(self, tables: Tables, dialect: Dialect, *, history: bool) -> None:
+        if dialect.name not in _BACKENDS:
+            raise ValueError(f"engine: {dialect.name} is not supported: give an engine of {' or '.join(_BACKENDS)}")
+        self.backend = _BACKENDS[dialect.name](tables, dialect, history=history)
+        self._reading = Reading(self.backend)
+
+    def insert(self, connection: Connection, job: AnyJob, record: HistoryRecord) -> AnyJob | None:
+        """As `Repository.insert`."""
+        row, payloads = row_of(job.__dict__), payloads_of(job.__dict__)
+        there = {name: text for name, text in payloads.items() if text is not None}
+        noted = record_row(record) if self.backend.history else None
+        for _ in range(_TRIES):
+            if self.backend.insert(connection, row, there, noted):
+                return None
+            standing = self._reading.standing.run(connection, row).first()
+            if standing is not None:
+                return job_of(standing[0], standing[1], {})
+        raise RepositoryError(f"{job.id} was not stored: whatever stood in its way was deleted, {_TRIES} times: try again")
+
+    def load(
+        self, connection: Connection, job_id: str, organization_id: str | None, include_request: bool, include_response: bool
+    ) -> AnyJob:
+        """As `Repository.load`."""
+        payloads = _wanted(include_request, include_response)
+        statement = self._reading.load(organization_id is not None, payloads)
+        row = statement.run(connection, {"id": job_id, "organization_id": organization_id}).first()
+        if row is None:
+            raise JobNotFoundError(job_id)
+        return job_of(row[0], row[1], dict(zip(payloads, row[2:], strict=True)))
+
+    def save(self, connection: Connection, transition: Accepted) -> None:
+        """As `Repository.save`."""
+        self.save_write(connection, Write(transition, history=self.backend.history))
+
+    def batches(self, transitions: Sequence[Accepted]) -> Sequence[Batch]:
+        """The transitions in as many batches as writes are needed."""
+        return self.backend.batches([Write(one, history=self.backend.history) for one in transitions])
+
+    def save_batch(self, connection: Connection, batch: Batch) -> Answers:
+        """Compare-and-set of each; an error of the database undoes them all."""
+        done = self.backend.save_many(connection, batch)
+        return {
+            write.job_id: None if saved else StaleJobError(write.job_id, write.version)
+            for write, saved in zip(batch, done, strict=True)
+        }
+
+    def save_write(self, connection: Connection, write: Write) -> None:
+        """Compare-and-set."""
+        with conflicts(write.job_id, write.version):
+            done = self.backend.save(connection, write)
+        if not done:
+            raise StaleJobError(write.job_id, write.version)
+
+    def list(
+        self, connection: Connection, where: JobFilter, page: PageRequest, include_request: bool, include_response: bool
+    ) -> Listing:
+        """As `Repository.list`."""
+        payloads = _wanted(include_request, include_response)
+        values = {**self._reading.parameters(where), "cursor": page.cursor, "limit": page.limit}
+        rows = self._reading.page(where, page, payloads).run(connection, values).all()
+        return Listing(*jobs_of(rows[::-1] if page.backwards else rows, payloads))
+
+    def due(
+        self, connection: Connection, due: Due, until: int, limit: int, after: Cursor | None, *, hold: bool = False
+    ) -> DuePage:
+        """As `Repository.due`; with `hold`, for a transaction that writes to its rows."""
+        statement = self._reading.due(due, after is not None, hold and self.backend.holds_rows)
+        place = {} if after is None else {"time": after.time, "id": after.job_id}
+        rows = statement.run(connection, {"until": until, "limit": limit, **place}).all()
+        jobs, unreadable = jobs_of(rows, ())
+        last = Cursor(rows[-1][2], rows[-1][3]) if len(rows) == limit else None
+        return DuePage(jobs, last, unreadable)
+
+    def count(self, connection: Connection, where: JobFilter) -> int:
+        """As `Repository.count`."""
+        return int(self._reading.count(where).run(connection, self._reading.parameters(where)).scalar_one())
+
+    def history(self, connection: Connection, job_id: str, after_version: int) -> Sequence[HistoryRecord]:
+        """As `Repository.history`."""
+        values = {"id": job_id, "after_version": after_version}
+        return [record_of(row) for row in self._reading.history.run(connection, values).all()]
+
+    def delete(self, connection: Connection, job_id: str, version: int) -> None:
+        """As `Repository.delete`."""
+        with conflicts(job_id, version):
+            gone = self.backend.delete(connection, job_id, version)
+        if not gone:
+            raise StaleJobError(job_id, version)

@@ -1,0 +1,74 @@
+"""The SQL repositories keep the contract of a repository, clause by clause, on each database through each driver."""
+
+from __future__ import annotations
+
+from jobstate.testing.contracts import (
+    AsyncRepositoryContract,
+    AsyncRepositoryRaces,
+    AsyncSharedSweepsContract,
+    Capability,
+    RepositoryContract,
+    RepositoryRaces,
+    SharedSweepsContract,
+)
+from tests.sql import OnAioSQLite, OnAsyncpg, OnAsyncPostgreSQL, OnPostgreSQL, OnSQLite
+
+
+class TestSQLite(OnSQLite, RepositoryContract):
+    lacks = {Capability.LOSE: "a file answers or raises"}
+
+
+class TestSQLiteSweeps(OnSQLite, SharedSweepsContract):
+    pass
+
+
+class TestSQLiteRaces(OnSQLite, RepositoryRaces):
+    pass
+
+
+class TestAioSQLite(OnAioSQLite, AsyncRepositoryContract):
+    lacks = {Capability.LOSE: "a file answers or raises"}
+
+
+class TestAioSQLiteSweeps(OnAioSQLite, AsyncSharedSweepsContract):
+    pass
+
+
+class TestAioSQLiteRaces(OnAioSQLite, AsyncRepositoryRaces):
+    pass
+
+
+class TestPostgreSQL(OnPostgreSQL, RepositoryContract):
+    pass
+
+
+class TestPostgreSQLSweeps(OnPostgreSQL, SharedSweepsContract):
+    pass
+
+
+class TestPostgreSQLRaces(OnPostgreSQL, RepositoryRaces):
+    pass
+
+
+class TestAsyncPostgreSQL(OnAsyncPostgreSQL, AsyncRepositoryContract):
+    pass
+
+
+class TestAsyncPostgreSQLSweeps(OnAsyncPostgreSQL, AsyncSharedSweepsContract):
+    pass
+
+
+class TestAsyncPostgreSQLRaces(OnAsyncPostgreSQL, AsyncRepositoryRaces):
+    pass
+
+
+class TestAsyncpg(OnAsyncpg, AsyncRepositoryContract):
+    pass
+
+
+class TestAsyncpgSweeps(OnAsyncpg, AsyncSharedSweepsContract):
+    pass
+
+
+class TestAsyncpgRaces(OnAsyncpg, AsyncRepositoryRaces):
+    pass
