@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jobstate.lifecycle import decision
 from jobstate.testing.table_coverage import TableCoverage
 
 pytest_plugins = ["pytester"]
@@ -136,9 +137,11 @@ def test_a_suite_can_be_run_by_a_suite_that_is_recorded(suite: pytest.Pytester) 
     """As here: what is decided inside counts in both, and each stops its own."""
     outer = TableCoverage()
     outer.start()
+    recording = decision._answer
     try:
         result = suite.runpytest_inprocess("--jobstate-table")
         result.stdout.fnmatch_lines([f"all         1 of {ALL} *"])
+        assert decision._answer is recording
     finally:
         outer.stop()
     assert len(outer.seen) == 1

@@ -26,7 +26,7 @@ def coverage() -> Iterator[TableCoverage]:
 
 
 def seen(coverage: TableCoverage) -> set[tuple[str, str, str]]:
-    return {tuple(item) for item in coverage.seen}
+    return {(item.group, item.event, item.case) for item in coverage.seen}
 
 
 CASES: list[tuple[Job, Event, Facts, list[tuple[str, str, str]]]] = [
@@ -106,10 +106,14 @@ def test_after_an_error_decisions_are_recorded_again(coverage: TableCoverage) ->
 
 def test_a_recorder_leaves_everything_as_it_was() -> None:
     before = decision._answer
-    recorder = TableCoverage()
+    recorder, other = TableCoverage(), TableCoverage()
     recorder.start()
     recorder.stop()
+    assert decision._answer is before
+    other.start()
     recorder.stop()
+    assert decision._answer is not before, "stopped twice, it does not stop another"
+    other.stop()
     assert decision._answer is before
 
 

@@ -4,23 +4,34 @@ clauses     what all have in common: clauses, capabilities, and how a case is ru
 repository  `RepositoryContract`, `AsyncRepositoryContract`
 dispatcher  `DispatcherContract`, `AsyncDispatcherContract`
 artifacts   `ArtifactStoreContract`, `AsyncArtifactStoreContract`
-races       `RepositoryRaces`, `AsyncRepositoryRaces`: the clause on threads and tasks
+races       `RepositoryRaces`, `DispatcherRaces`, `ArtifactStoreRaces` and async twins: the clauses on threads and tasks
 """
 
 from jobstate.testing.contracts.artifacts import ArtifactStoreContract, AsyncArtifactStoreContract
 from jobstate.testing.contracts.clauses import Capability, clauses
 from jobstate.testing.contracts.dispatcher import AsyncDispatcherContract, DispatcherContract
-from jobstate.testing.contracts.races import AsyncRepositoryRaces, RepositoryRaces
+from jobstate.testing.contracts.races import (
+    ArtifactStoreRaces,
+    AsyncArtifactStoreRaces,
+    AsyncDispatcherRaces,
+    AsyncRepositoryRaces,
+    DispatcherRaces,
+    RepositoryRaces,
+)
 from jobstate.testing.contracts.repository import AsyncRepositoryContract, RepositoryContract
 
 __all__ = [
     "ArtifactStoreContract",
+    "ArtifactStoreRaces",
     "AsyncArtifactStoreContract",
+    "AsyncArtifactStoreRaces",
     "AsyncDispatcherContract",
+    "AsyncDispatcherRaces",
     "AsyncRepositoryContract",
     "AsyncRepositoryRaces",
     "Capability",
     "DispatcherContract",
+    "DispatcherRaces",
     "RepositoryContract",
     "RepositoryRaces",
     "clauses",
