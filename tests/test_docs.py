@@ -85,10 +85,11 @@ def test_the_skeleton_of_a_repository_is_red_because_it_is_not_written(tmp_path:
     assert all(re.search(r"NotImplementedError\W+R\d\d", error) for error in errors), errors
 
 
-@pytest.mark.parametrize("contract", [RepositoryContract, DispatcherContract])
-def test_a_page_on_a_port_speaks_of_each_of_its_clauses(contract: type[Contract]) -> None:
+@pytest.mark.parametrize(
+    ("page", "contract"), [("write-a-repository.md", RepositoryContract), ("write-a-dispatcher.md", DispatcherContract)]
+)
+def test_a_page_on_a_port_speaks_of_each_of_its_clauses(page: str, contract: type[Contract]) -> None:
     """Spelled out, or between two of them ("R08 to R12")."""
-    page = {RepositoryContract: "write-a-repository.md", DispatcherContract: "write-a-dispatcher.md"}[contract]
     text = (ROOT / "docs" / page).read_text()
     named = set(re.findall(r"\b[RD]\d\d\b", text))
     for first, last in re.findall(r"\b([RD]\d\d) to ([RD]\d\d)\b", text):
