@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 from jobstate.model import Delivery
@@ -24,6 +24,7 @@ from jobstate.testing.explorer.actors import (
     expired,
     expirer,
     finished_world,
+    loser,
     queued_world,
     relayer,
     rescuer,
@@ -73,10 +74,12 @@ def instants_for(names: Sequence[str]) -> list[int]:
     return found + ([CLEANUP, CLEANUP_END] if "clean" in names else [])
 
 
-def explore_all(
-    search: Search, size: int, kinds: Sequence[str] = tuple(KINDS)
-) -> Iterator[tuple[tuple[str, ...], Exploration]]:
-    """Every so many of the kinds together; the actors' names, and what was seen."""
-    for names in combinations(KINDS, size):
-        actors = [KINDS[name] for name in names]
-        yield names, search.explore(worlds_for(names), actors, instants=instants_for(names), limit=8_000_000)
+LOSER = loser()
+
+
+def explore_all(search: Search, size: int, *others: Actor, part: int = 0, parts: int = 1) -> Exploration:
+    """Every so many of the kinds together, and with them these others; or a part of it, for one of several processes."""
+    for names in list(combinations(KINDS, size))[part::parts]:
+        actors = [*(KINDS[name] for name in names), *others]
+        search.explore(worlds_for(names), actors, instants=instants_for(names), limit=8_000_000)
+    return search.total

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def _started(folder: Path) -> Any:
 
 
 @contextmanager
-def running(*, durable: bool = False) -> Iterator[tuple[URL, Any]]:
+def running(*, durable: bool = False) -> Generator[tuple[URL, Any]]:
     """A server of one's own: its address, and its handle. Unless it is `durable`, it does not wait for the disk."""
     with tempfile.TemporaryDirectory(prefix="jobstate-", ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o755)  # as root, the server runs as another user

@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, cast
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from jobstate import ports
-from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
+from jobstate.errors import JobNotFoundError
+from jobstate.inprocess import AsyncioDispatcher, ThreadDispatcher
 from jobstate.memory import (
     AsyncMemoryArtifactStore,
     AsyncMemoryDispatcher,
@@ -23,46 +25,55 @@ from jobstate.memory import (
 from jobstate.model import Delivery
 from jobstate.testing.contracts import (
     ArtifactStoreContract,
+    ArtifactStoreRaces,
     AsyncArtifactStoreContract,
+    AsyncArtifactStoreRaces,
     AsyncDispatcherContract,
+    AsyncDispatcherRaces,
     AsyncRepositoryContract,
     AsyncRepositoryRaces,
     AsyncSharedSweepsContract,
     Capability,
     DispatcherContract,
+    DispatcherRaces,
     RepositoryContract,
     RepositoryRaces,
     SharedSweepsContract,
     clauses,
 )
 from jobstate.testing.contracts.clauses import Contract
+from tests.sql import OnSQLite
+
+# Each adapter is opened in one way, for its contract and for its races.
 
 
-class TestMemoryRepository(RepositoryContract):
-    lacks = {Capability.SPOIL: "it keeps the jobs themselves", Capability.LOSE: "a call answers or raises"}
-
+class Memory:
     def open_repository(self, folder: Path) -> MemoryRepository:
         return MemoryRepository()
 
 
-class TestAsyncMemoryRepository(AsyncRepositoryContract):
-    lacks = {Capability.SPOIL: "it keeps the jobs themselves", Capability.LOSE: "a call answers or raises"}
-
+class AsyncMemory:
     async def open_repository(self, folder: Path) -> AsyncMemoryRepository:
         return AsyncMemoryRepository()
 
 
-class TestMemoryRaces(RepositoryRaces):
-    open_repository = TestMemoryRepository.open_repository
+class TestMemoryRepository(Memory, RepositoryContract):
+    lacks = {Capability.SPOIL: "it keeps the jobs themselves", Capability.LOSE: "a call answers or raises"}
 
 
-class TestAsyncMemoryRaces(AsyncRepositoryRaces):
-    open_repository = TestAsyncMemoryRepository.open_repository
+class TestAsyncMemoryRepository(AsyncMemory, AsyncRepositoryContract):
+    lacks = {Capability.SPOIL: "it keeps the jobs themselves", Capability.LOSE: "a call answers or raises"}
 
 
-class TestMemoryDispatcher(DispatcherContract):
-    lacks = {Capability.TRANSACTION: "it writes to no database"}
+class TestMemoryRaces(Memory, RepositoryRaces):
+    pass
 
+
+class TestAsyncMemoryRaces(AsyncMemory, AsyncRepositoryRaces):
+    pass
+
+
+class MemoryQueue:
     def open_dispatcher(self, folder: Path) -> MemoryDispatcher:
         return MemoryDispatcher()
 
@@ -70,14 +81,111 @@ class TestMemoryDispatcher(DispatcherContract):
         return list(iter(dispatcher.take, None))
 
 
-class TestAsyncMemoryDispatcher(AsyncDispatcherContract):
-    lacks = {Capability.TRANSACTION: "it writes to no database"}
-
+class AsyncMemoryQueue:
     async def open_dispatcher(self, folder: Path) -> AsyncMemoryDispatcher:
         return AsyncMemoryDispatcher()
 
     async def received(self, dispatcher: Any) -> list[Delivery]:
         return list(iter(dispatcher.take, None))
+
+
+class Noted:
+    """What the workers of a dispatcher ask for: each start is noted, and is of a job that nobody knows."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+        self._lock = Lock()
+
+    def note(self, delivery: Delivery) -> None:
+        with self._lock:
+            self.deliveries.append(delivery)
+        raise JobNotFoundError(delivery.job_id)
+
+    def taken(self) -> list[Delivery]:
+        with self._lock:
+            found, self.deliveries = self.deliveries, []
+        return found
+
+
+class NotedJobs(Noted):
+    def start(self, delivery: Delivery) -> None:
+        self.note(delivery)
+
+
+class AsyncNotedJobs(Noted):
+    async def start(self, delivery: Delivery) -> None:
+        self.note(delivery)
+
+
+async def _nothing(request: Any, context: Any) -> None:
+    """A handler that is never reached."""
+
+
+class Threads:
+    noted: NotedJobs
+
+    def open_dispatcher(self, folder: Path) -> ThreadDispatcher:
+        self.noted = NotedJobs()
+        dispatcher = ThreadDispatcher(workers=2)
+        dispatcher.start(cast(Any, self.noted), lambda request, context: None)
+        return dispatcher
+
+    def received(self, dispatcher: Any) -> list[Delivery]:
+        return self.noted.taken()
+
+    def close_dispatcher(self, dispatcher: Any) -> None:
+        dispatcher.stop()
+
+
+class Tasks:
+    noted: AsyncNotedJobs
+
+    async def open_dispatcher(self, folder: Path) -> AsyncioDispatcher:
+        self.noted = AsyncNotedJobs()
+        dispatcher = AsyncioDispatcher(workers=2)
+        dispatcher.start(cast(Any, self.noted), _nothing)
+        return dispatcher
+
+    async def received(self, dispatcher: Any) -> list[Delivery]:
+        return self.noted.taken()
+
+    async def close_dispatcher(self, dispatcher: Any) -> None:
+        await dispatcher.stop()
+
+
+NO_DATABASE = {Capability.TRANSACTION: "it writes to no database"}
+
+
+class TestMemoryDispatcher(MemoryQueue, DispatcherContract):
+    lacks = NO_DATABASE
+
+
+class TestAsyncMemoryDispatcher(AsyncMemoryQueue, AsyncDispatcherContract):
+    lacks = NO_DATABASE
+
+
+class TestThreadDispatcher(Threads, DispatcherContract):
+    lacks = NO_DATABASE
+
+
+class TestAsyncioDispatcher(Tasks, AsyncDispatcherContract):
+    lacks = NO_DATABASE
+
+
+class TestMemoryDispatcherRaces(MemoryQueue, DispatcherRaces):
+    pass
+
+
+class TestAsyncMemoryDispatcherRaces(AsyncMemoryQueue, AsyncDispatcherRaces):
+    pass
+
+
+class TestThreadDispatcherRaces(Threads, DispatcherRaces):
+    pass
+
+
+class TestAsyncioDispatcherRaces(Tasks, AsyncDispatcherRaces):
+    pass
 
 
 class Outbox(MemoryDispatcher):
@@ -107,14 +215,8 @@ class Outbox(MemoryDispatcher):
         return [Delivery(job_id=job_id, run=run) for job_id, run in rows]
 
 
-class TestOutbox(DispatcherContract):
+class TestOutbox(OnSQLite, DispatcherContract):
     """A dispatcher that writes to the database of the job."""
-
-    def open_repository(self, folder: Path) -> SQLAlchemyRepository:
-        self.engine = create_engine(f"sqlite:///{folder / 'jobs.sqlite'}")
-        repository = SQLAlchemyRepository(self.engine)
-        repository.create_schema()
-        return repository
 
     def open_dispatcher(self, folder: Path) -> Outbox:
         return Outbox(self.engine)
@@ -127,14 +229,30 @@ class TestOutbox(DispatcherContract):
         self.engine.dispose()
 
 
-class TestMemoryArtifactStore(ArtifactStoreContract):
+class MemoryStore:
     def open_store(self, folder: Path) -> MemoryArtifactStore:
         return MemoryArtifactStore()
 
 
-class TestAsyncMemoryArtifactStore(AsyncArtifactStoreContract):
+class AsyncMemoryStore:
     async def open_store(self, folder: Path) -> AsyncMemoryArtifactStore:
         return AsyncMemoryArtifactStore()
+
+
+class TestMemoryArtifactStore(MemoryStore, ArtifactStoreContract):
+    pass
+
+
+class TestAsyncMemoryArtifactStore(AsyncMemoryStore, AsyncArtifactStoreContract):
+    pass
+
+
+class TestMemoryArtifactStoreRaces(MemoryStore, ArtifactStoreRaces):
+    pass
+
+
+class TestAsyncMemoryArtifactStoreRaces(AsyncMemoryStore, AsyncArtifactStoreRaces):
+    pass
 
 
 PORTS: list[tuple[type, type[Contract]]] = [
@@ -156,6 +274,20 @@ def test_each_clause_has_its_case_of_the_same_number(port: type, contract: type[
     proved = clauses(contract)
     assert [*proved, declared[-1]] == declared, "the last one speaks of threads: it has classes of its own"
     assert all(name.startswith(f"test_{number}_") for number, name in proved.items())
+
+
+RACES: dict[type, list[type]] = {
+    ports.Repository: [RepositoryRaces, AsyncRepositoryRaces],
+    ports.Dispatcher: [DispatcherRaces, AsyncDispatcherRaces],
+    ports.ArtifactStore: [ArtifactStoreRaces, AsyncArtifactStoreRaces],
+}
+
+
+@pytest.mark.parametrize("port", RACES)
+def test_the_last_clause_has_its_races_of_the_same_number(port: type) -> None:
+    last = re.findall(r"^([RDA]\d\d) ", inspect.getdoc(port) or "", re.MULTILINE)[-1]
+    for races in RACES[port]:
+        assert {name.split("_")[1] for name in dir(races) if name.startswith("test")} == {last}
 
 
 def test_a_clause_that_is_named_exists() -> None:

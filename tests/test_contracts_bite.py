@@ -10,17 +10,22 @@ from typing import Any
 
 import pytest
 
-from jobstate.memory import MemoryArtifactStore, MemoryDispatcher
+from jobstate.memory import AsyncMemoryArtifactStore, AsyncMemoryDispatcher, MemoryArtifactStore, MemoryDispatcher
 from jobstate.model import Delivery
 from jobstate.testing.contracts import (
     ArtifactStoreContract,
+    ArtifactStoreRaces,
+    AsyncArtifactStoreRaces,
+    AsyncDispatcherRaces,
     Capability,
     DispatcherContract,
+    DispatcherRaces,
     RepositoryContract,
     clauses,
     dispatcher,
 )
 from jobstate.testing.contracts.clauses import Contract
+from tests.broken import dispatchers
 from tests.broken.dispatchers import DISPATCHERS, STORES
 from tests.broken.repositories import BROKEN, Base
 
@@ -100,6 +105,51 @@ def test_a_broken_store_is_caught_by_its_clause(broken: type[MemoryArtifactStore
     assert found == set() if not number else number in found, found
 
 
+# Races
+
+RACES: list[tuple[type[Any], type[Any], type[Any]]] = [
+    (DispatcherRaces, MemoryDispatcher, dispatchers.ForgetsWhatIsAddedMeanwhile),
+    (DispatcherRaces, MemoryDispatcher, dispatchers.LooksForATaskWhileOthersAreAdded),
+    (AsyncDispatcherRaces, AsyncMemoryDispatcher, dispatchers.AsyncForgetsWhatIsAddedMeanwhile),
+    (ArtifactStoreRaces, MemoryArtifactStore, dispatchers.LooksBeforeItPuts),
+    (ArtifactStoreRaces, MemoryArtifactStore, dispatchers.PutsPartByPart),
+    (AsyncArtifactStoreRaces, AsyncMemoryArtifactStore, dispatchers.AsyncLooksBeforeItPuts),
+]
+
+
+@pytest.mark.parametrize(("races", "correct", "broken"), RACES, ids=[broken.__name__ for _, _, broken in RACES])
+def test_what_is_right_for_one_alone_is_caught_in_a_race(
+    races: type[Any], correct: type[Any], broken: type[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "DEADLINE", 0.0)
+
+    def lost(adapter: type[Any]) -> list[str]:
+        cases = [name for name in dir(races) if name.startswith("test")]
+        return [name for name in cases if breaks(getattr(_racing(races, adapter)(), name), tmp_path)]
+
+    assert lost(correct) == []
+    assert lost(broken)
+
+
+def _racing(races: type[Any], adapter: type[Any]) -> type[Any]:
+    """The races of an adapter in memory."""
+
+    async def aopen(self: Any, folder: Path) -> Any:
+        return adapter()
+
+    async def areceived(self: Any, dispatcher: Any) -> list[Delivery]:
+        return list(iter(dispatcher.take, None))
+
+    def open_(self: Any, folder: Path) -> Any:
+        return adapter()
+
+    def received(self: Any, dispatcher: Any) -> list[Delivery]:
+        return list(iter(dispatcher.take, None))
+
+    opens, takes = (aopen, areceived) if races.__name__.startswith("Async") else (open_, received)
+    return type("Racing", (races,), {"open_dispatcher": opens, "open_store": opens, "received": takes})
+
+
 def test_there_is_one_for_every_clause() -> None:
     assert len(BROKEN) >= 40
     assert {number for _, number in BROKEN} == set(clauses(RepositoryContract))
@@ -127,15 +177,10 @@ def test_a_broken_one_is_red_when_pytest_runs_it(tmp_path: Path) -> None:
 
 def test_a_case_is_not_overridden() -> None:
     with pytest.raises(TypeError, match="test_R23_a_stale_delete_removes_nothing: the cases of a contract are not overridden"):
-
-        class Mine(RepositoryContract):
-            def test_R23_a_stale_delete_removes_nothing(self) -> None:  # type: ignore[override]
-                pass
+        type("Mine", (RepositoryContract,), {"test_R23_a_stale_delete_removes_nothing": None})
 
     with pytest.raises(TypeError, match="sql: there is no such capability; there are transaction, spoil, lose"):
-
-        class Other(RepositoryContract):
-            lacks = {"sql": "no"}  # type: ignore[dict-item]
+        type("Other", (RepositoryContract,), {"lacks": {"sql": "no"}})
 
 
 def test_a_contract_without_an_adapter_says_what_to_do(tmp_path: Path) -> None:

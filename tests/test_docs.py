@@ -12,17 +12,39 @@ import pytest
 
 from jobstate import diagram
 from jobstate.lifecycle import MACHINE
+from jobstate.testing.contracts import DispatcherContract, RepositoryContract, clauses
+from jobstate.testing.contracts.clauses import Contract
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def _blocks() -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for path in DOCUMENTS:
-        for number, block in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL), 1):
-            found.append((f"{path.name}-{number}", block))
-    return found
+def _code(path: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+def _blocks() -> list[tuple[str, Path, str]]:
+    return [(f"{path.name}-{number}", path, block) for path in DOCUMENTS for number, block in enumerate(_code(path), 1)]
+
+
+def _shown(page: Path, code: str) -> list[str]:
+    """The lines of the block of text that stands right behind this code: what it prints."""
+    behind = page.read_text().split(f"```python\n{code}```\n", 1)[1]
+    text = re.match(r"\n```text\n(.*?)```", behind, re.DOTALL)
+    return text[1].splitlines() if text else []
+
+
+def _write_files(page: Path, folder: Path) -> None:
+    """The blocks of a page that begin with the name of a file, as files: the other blocks of the page may import them."""
+    for block in _code(page):
+        if name := re.match(r"# (\w+\.py)\n", block):
+            (folder / name[1]).write_text(block)
+
+
+def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    command = [sys.executable, "-W", "error", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_the_page_of_the_lifecycle_is_fresh() -> None:
@@ -45,14 +67,43 @@ def test_the_diagram_has_every_move_of_the_machine_and_no_other() -> None:
     assert drawn == declared
 
 
-@pytest.mark.parametrize(("name", "code"), _blocks(), ids=[name for name, _ in _blocks()])
-def test_code_in_the_documents_runs_and_prints_what_it_says(name: str, code: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(("name", "page", "code"), _blocks(), ids=[name for name, _, _ in _blocks()])
+def test_code_in_the_documents_runs_and_prints_what_it_says(name: str, page: Path, code: str, tmp_path: Path) -> None:
+    _write_files(page, tmp_path)
+    done = _run(tmp_path, "-c", code)
     assert done.returncode == 0, done.stderr
-    promised = [line.split("#")[-1].strip() for line in code.splitlines() if line.startswith("print(") and "#" in line]
+    promised = [line.split("#")[-1].strip() for line in code.splitlines() if line.lstrip().startswith("print(") and "#" in line]
     assert all(words in done.stdout for words in promised), done.stdout
+    assert [line for line in _shown(page, code) if line not in done.stdout.splitlines()] == []
+
+
+def test_the_dispatcher_of_its_page_keeps_its_contract(tmp_path: Path) -> None:
+    _write_files(ROOT / "docs" / "write-a-dispatcher.md", tmp_path)
+    done = _run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_spool.py")
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"^5 passed, 1 skipped", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_the_skeleton_of_a_repository_is_red_because_it_is_not_written(tmp_path: Path) -> None:
+    """Every case is found and runs into what is to be written, and into nothing else."""
+    _write_files(ROOT / "docs" / "write-a-repository.md", tmp_path)
+    done = _run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line", "test_mine.py")
+    errors = re.findall(r"^\S+:\d+: (.+)$", done.stdout, re.MULTILINE)
+    assert len(errors) == int(re.findall(r"^(\d+) failed, 3 skipped", done.stdout, re.MULTILINE)[0]) > 25
+    assert all(re.search(r"NotImplementedError\W+R\d\d", error) for error in errors), errors
+
+
+@pytest.mark.parametrize(
+    ("page", "contract"), [("write-a-repository.md", RepositoryContract), ("write-a-dispatcher.md", DispatcherContract)]
+)
+def test_a_page_on_a_port_speaks_of_each_of_its_clauses(page: str, contract: type[Contract]) -> None:
+    """Spelled out, or between two of them ("R08 to R12")."""
+    text = (ROOT / "docs" / page).read_text()
+    named = set(re.findall(r"\b[RD]\d\d\b", text))
+    for first, last in re.findall(r"\b([RD]\d\d) to ([RD]\d\d)\b", text):
+        if first[1:] != "01":  # not the sentence that says how many there are
+            named |= {f"{first[0]}{number:02}" for number in range(int(first[1:]), int(last[1:]) + 1)}
+    assert set(clauses(contract)) <= named
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -42,7 +42,7 @@ from jobstate.testing.explorer.actors import (
     worker,
 )
 from jobstate.testing.explorer.search import Search
-from tests.exploration import INVARIANTS, LOST, SKEWED, explore_all
+from tests.exploration import INVARIANTS, LOSER, LOST, SKEWED, explore_all
 
 FAULTS = {
     "a lost answer": LOST,
@@ -63,37 +63,52 @@ RUN_1, RUN_2 = (Delivery(job_id=the_job_id(), run=run) for run in (1, 2))
 # All of so many
 
 
+def seen_all(search: Search, what: str) -> None:
+    """The search has seen what it should, and from every world that it saw there is a way back."""
+    print(f"{what}: {search.total}")
+    assert search.total.missing(REACHED) == []
+    print("recovery:", recovery := recover(search.space.worlds, SCOPE))
+    assert {"completed", "cleaned"} <= recovery.goals.keys()
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_all_pairs(fault: str) -> None:
     search = Search(INVARIANTS, FAULTS[fault])
-    for _ in explore_all(search, 2):
-        pass
-    print(f"all pairs, {fault}: {search.total}")
-    assert search.total.missing(REACHED) == []
-    print("recovery:", recovery := recover(search.space.worlds, SCOPE))
-    assert {"completed", "cleaned"} <= recovery.goals.keys()
+    explore_all(search, 2)
+    seen_all(search, f"all pairs, {fault}")
+
+
+def test_all_pairs_and_a_lost_message() -> None:
+    search = Search(INVARIANTS)
+    explore_all(search, 2, LOSER)
+    seen_all(search, "all pairs, a lost message")
+
+
+PARTS = 2
+"""Into how many tests the longest are divided, for as many processes."""
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("fault", ["a lost answer", "a skewed clock"])
-def test_all_triples(fault: str) -> None:
+def test_all_triples(fault: str, part: int) -> None:
     search = Search(INVARIANTS, FAULTS[fault])
-    for _ in explore_all(search, 3):
-        pass
-    print(f"all triples, {fault}: {search.total}")
-    assert search.total.missing(REACHED) == []
-    print("recovery:", recovery := recover(search.space.worlds, SCOPE))
-    assert {"completed", "cleaned"} <= recovery.goals.keys()
+    explore_all(search, 3, part=part, parts=PARTS)
+    seen_all(search, f"all triples, {fault}, part {part + 1} of {PARTS}")
+
+
+@pytest.mark.full
+def test_all_triples_and_a_lost_message() -> None:
+    search = Search(INVARIANTS)
+    explore_all(search, 3, LOSER)
+    seen_all(search, "all triples, a lost message")
 
 
 @pytest.mark.nightly
 def test_all_fours() -> None:
     search = Search(INVARIANTS)
-    for _ in explore_all(search, 4):
-        pass
-    print(f"all fours, no faults: {search.total}")
-    assert search.total.missing(REACHED) == []
-    print("recovery:", recover(search.space.worlds, SCOPE))
+    explore_all(search, 4)
+    seen_all(search, "all fours, no faults")
 
 
 # Any number of them

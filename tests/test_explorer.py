@@ -287,13 +287,16 @@ def test_a_search_that_sees_nothing_says_so() -> None:
     ]
 
 
-def test_an_unexpected_error_of_a_flow_is_not_truthful() -> None:
+@pytest.mark.parametrize("event", [Event.CANCEL, None])
+def test_an_unexpected_error_of_a_flow_is_not_truthful(event: Event | None) -> None:
+    """Also of a flow whose answer speaks of no command."""
+
     def broken() -> Flow[Any]:
         _ = yield from Load(JOB_ID)
         raise KeyError("a bug")
 
-    with pytest.raises(ViolationError, match="answers are truthful"):
-        explore(queued_world(), [Actor("broken", broken, Event.CANCEL)], invariants=INVARIANTS)
+    with pytest.raises(ViolationError, match="answers are truthful: it raised KeyError"):
+        explore(queued_world(), [Actor("broken", broken, event)], invariants=INVARIANTS)
 
 
 def test_searches_that_share_a_space_find_what_they_find_alone() -> None:

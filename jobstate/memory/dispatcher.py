@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from threading import Lock
 from typing import Any
 
 from jobstate.model import Delivery
@@ -14,24 +15,24 @@ class MemoryDispatcher:
     transactional = False
 
     def __init__(self) -> None:
+        self._lock = Lock()
         self._tasks: deque[tuple[str, Delivery]] = deque()
 
     def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
         """As `Dispatcher.dispatch`."""
-        self._tasks.append((task_name, delivery))
+        with self._lock:
+            self._tasks.append((task_name, delivery))
         return task_name
 
     def revoke(self, task_name: str) -> None:
         """As `Dispatcher.revoke`."""
-        for task in [task for task in self._tasks if task[0] == task_name]:
-            self._tasks.remove(task)
+        with self._lock:
+            self._tasks = deque(task for task in self._tasks if task[0] != task_name)
 
     def take(self) -> Delivery | None:
         """The oldest delivery, taken out; None when there is none."""
-        try:
-            return self._tasks.popleft()[1]
-        except IndexError:
-            return None
+        with self._lock:
+            return self._tasks.popleft()[1] if self._tasks else None
 
     def __len__(self) -> int:
         """How many deliveries wait."""

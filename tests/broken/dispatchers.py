@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+from threading import Event
 from typing import Any
 
 from jobstate.errors import ArtifactConflictError, ArtifactNotFoundError, DispatchError
-from jobstate.memory import MemoryArtifactStore, MemoryDispatcher
+from jobstate.memory import AsyncMemoryArtifactStore, AsyncMemoryDispatcher, MemoryArtifactStore, MemoryDispatcher
 from jobstate.model import Delivery
 
 
@@ -107,6 +110,59 @@ class NeedsSomethingToDelete(MemoryArtifactStore):
         if not any(key.startswith(prefix) for key in self.keys()):
             raise ArtifactNotFoundError(prefix)
         super().delete(prefix)
+
+
+# What shows in a race only
+
+
+def wire() -> None:
+    """As long as an answer takes on its way: others come in between."""
+    Event().wait(0.001)
+
+
+class ForgetsWhatIsAddedMeanwhile(MemoryDispatcher):
+    def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
+        tasks = [*self._tasks, (task_name, delivery)]
+        wire()
+        self._tasks = deque(tasks)
+        return task_name
+
+
+class LooksForATaskWhileOthersAreAdded(MemoryDispatcher):
+    def revoke(self, task_name: str) -> None:
+        for task in [task for task in self._tasks if task[0] == task_name]:
+            self._tasks.remove(task)
+
+
+class AsyncForgetsWhatIsAddedMeanwhile(AsyncMemoryDispatcher):
+    async def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
+        tasks = [*self._sync._tasks, (task_name, delivery)]
+        await asyncio.sleep(0)
+        self._sync._tasks = deque(tasks)
+        return task_name
+
+
+class LooksBeforeItPuts(MemoryArtifactStore):
+    def put(self, key: str, data: bytes) -> None:
+        if key in self._data and self._data[key] != data:
+            raise ArtifactConflictError(key)
+        wire()
+        self._data[key] = data
+
+
+class PutsPartByPart(MemoryArtifactStore):
+    def put(self, key: str, data: bytes) -> None:
+        for end in (len(data) // 2, len(data)):
+            self._data[key] = data[:end]
+            wire()
+
+
+class AsyncLooksBeforeItPuts(AsyncMemoryArtifactStore):
+    async def put(self, key: str, data: bytes) -> None:
+        if self._sync._data.get(key, data) != data:
+            raise ArtifactConflictError(key)
+        await asyncio.sleep(0)
+        self._sync._data[key] = data
 
 
 DISPATCHERS: list[tuple[type[MemoryDispatcher], str]] = [

@@ -625,7 +625,11 @@ class ForgetsWithin(Base):
 @caught_by("R26")
 class CallsWithinTwice(Base):
     def save(self, transition: Accepted, *, within: Any = None) -> None:
-        super().save(transition, within=within and (lambda transaction: (within(transaction), within(transaction))))
+        def twice(transaction: Any) -> None:
+            within(transaction)
+            within(transaction)
+
+        super().save(transition, within=within and twice)
 
 
 @caught_by("R27")

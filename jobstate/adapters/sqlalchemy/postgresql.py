@@ -92,7 +92,7 @@ class PostgreSQL(Backend):
 
     def _put(self, moved: FromClause, name: str, data: ColumnElement[Any]) -> postgresql.Insert:
         payloads = self.tables.payloads
-        rows = select(moved.c.id, literal_column(f"'{name}'"), data)
+        rows = select(moved.c.id, literal_column(f"'{name}'", Text), data)
         put = postgresql.insert(payloads).from_select(["job_id", "name", "data"], rows)
         keys = [payloads.c.job_id, payloads.c.name]
         return put.on_conflict_do_update(index_elements=keys, set_={"data": put.excluded.data})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect
@@ -14,11 +14,11 @@ class Prepared:
     __slots__ = ("_fixed", "_names", "text")
 
     def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
-        compiled = statement.compile(dialect=dialect)
-        names: Any = getattr(compiled, "positiontup", None)
+        compiled: Any = statement.compile(dialect=dialect)
+        names: Sequence[str] | None = compiled.positiontup
         self.text = str(compiled)
         self._names: tuple[str, ...] | None = None if names is None else tuple(names)
-        self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
+        self._fixed: dict[str, Any] = {name: value for name, value in compiled.params.items() if value is not None}
         """Values that the dialect has put in, such as an offset of 0."""
 
     def run(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, bindparam, func, literal_column, or_, select, tuple_
+from sqlalchemy import ClauseElement, ColumnElement, FromClause, Select, bindparam, func, literal_column, or_, select, tuple_
 
 from jobstate.adapters.sqlalchemy.backend import Backend
 from jobstate.adapters.sqlalchemy.codec import RECORD_COLUMNS, SNAPSHOT
@@ -25,7 +25,7 @@ class Reading:
         self.standing = backend.kept.prepare(self._standing())
         self.history = backend.kept.prepare(self._history())
 
-    def _standing(self) -> Select[Any]:
+    def _standing(self) -> ClauseElement:
         """The job with this `id`, or this `idempotency_key` of this `organization_id`."""
         jobs = self._tables.jobs
         key = jobs.c.idempotency_key == bindparam("idempotency_key")
@@ -33,7 +33,7 @@ class Reading:
         found = select(self._snapshot, jobs.c.progress).where(or_(jobs.c.id == bindparam("id"), same_key))
         return found.order_by(jobs.c.id != bindparam("id")).limit(literal_column("1"))
 
-    def _history(self) -> Select[Any]:
+    def _history(self) -> ClauseElement:
         c = self._tables.history.c
         behind = (c.job_id == bindparam("id")) & (c.version > bindparam("after_version"))
         return select(*(c[name] for name in RECORD_COLUMNS)).where(behind).order_by(c.version)
@@ -41,14 +41,14 @@ class Reading:
     def load(self, scoped: bool, payloads: tuple[str, ...]) -> Prepared:
         """One job by `id`, and `organization_id` where it is scoped, with these payloads."""
 
-        def build() -> Select[Any]:
+        def build() -> ClauseElement:
             jobs = self._tables.jobs
             found = self._rows(payloads).where(jobs.c.id == bindparam("id"))
             return found.where(jobs.c.organization_id == bindparam("organization_id")) if scoped else found
 
         return self._backend.kept.get(("load", scoped, payloads), build)
 
-    def _rows(self, payloads: tuple[str, ...]) -> Select[Any]:
+    def _rows(self, payloads: tuple[str, ...]) -> Select[*tuple[Any, ...]]:
         jobs = self._tables.jobs
         source: FromClause = jobs
         wanted: list[ColumnElement[Any]] = []
@@ -63,7 +63,7 @@ class Reading:
         """A keyset page by id: `cursor`, `limit`, and the filter's parameters."""
         cursor, down = page.cursor is not None, page.downwards
 
-        def build() -> Select[Any]:
+        def build() -> ClauseElement:
             key = self._tables.jobs.c.id
             rows = self._rows(payloads).where(*self._conditions(where))
             if cursor:
@@ -75,7 +75,7 @@ class Reading:
     def count(self, where: JobFilter) -> Prepared:
         """How many, with the filter's parameters."""
 
-        def build() -> Select[Any]:
+        def build() -> ClauseElement:
             return select(func.count()).select_from(self._tables.jobs).where(*self._conditions(where))
 
         return self._backend.kept.get(("count", _shape(where)), build)
@@ -113,7 +113,7 @@ class Reading:
         With `hold`, its rows are held until the transaction ends, and those that others hold are passed over.
         """
 
-        def build() -> Select[Any]:
+        def build() -> ClauseElement:
             jobs, terms = self._tables.jobs, self._tables.due[due]
             rows = select(self._snapshot, jobs.c.progress, terms.time.label("due_time"), jobs.c.id)
             rows = rows.where(terms.where, terms.time <= bindparam("until"))

@@ -50,7 +50,7 @@ class Store:
         for _ in range(_TRIES):
             if self.backend.insert(connection, row, there, noted):
                 return None
-            standing = self._reading.standing.run(connection, row).first()
+            standing: Any = self._reading.standing.run(connection, row).first()
             if standing is not None:
                 return job_of(standing[0], standing[1], {})
         raise RepositoryError(f"{job.id} was not stored: whatever stood in its way was deleted, {_TRIES} times: try again")
@@ -61,7 +61,7 @@ class Store:
         """As `Repository.load`."""
         payloads = _wanted(include_request, include_response)
         statement = self._reading.load(organization_id is not None, payloads)
-        row = statement.run(connection, {"id": job_id, "organization_id": organization_id}).first()
+        row: Any = statement.run(connection, {"id": job_id, "organization_id": organization_id}).first()
         if row is None:
             raise JobNotFoundError(job_id)
         return job_of(row[0], row[1], dict(zip(payloads, row[2:], strict=True)))
@@ -104,7 +104,7 @@ class Store:
         """As `Repository.due`; with `hold`, for a transaction that writes to its rows."""
         statement = self._reading.due(due, after is not None, hold and self.backend.holds_rows)
         place = {} if after is None else {"time": after.time, "id": after.job_id}
-        rows = statement.run(connection, {"until": until, "limit": limit, **place}).all()
+        rows: Sequence[Any] = statement.run(connection, {"until": until, "limit": limit, **place}).all()
         jobs, unreadable = jobs_of(rows, ())
         last = Cursor(rows[-1][2], rows[-1][3]) if len(rows) == limit else None
         return DuePage(jobs, last, unreadable)

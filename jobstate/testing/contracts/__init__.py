@@ -5,25 +5,36 @@ repository  `RepositoryContract`, `AsyncRepositoryContract`
 dispatcher  `DispatcherContract`, `AsyncDispatcherContract`
 artifacts   `ArtifactStoreContract`, `AsyncArtifactStoreContract`
 sweeps      `SharedSweepsContract`, `AsyncSharedSweepsContract`
-races       `RepositoryRaces`, `AsyncRepositoryRaces`: the clause on threads and tasks
+races       `RepositoryRaces`, `DispatcherRaces`, `ArtifactStoreRaces` and async twins: the clauses on threads and tasks
 """
 
 from jobstate.testing.contracts.artifacts import ArtifactStoreContract, AsyncArtifactStoreContract
 from jobstate.testing.contracts.clauses import Capability, clauses
 from jobstate.testing.contracts.dispatcher import AsyncDispatcherContract, DispatcherContract
-from jobstate.testing.contracts.races import AsyncRepositoryRaces, RepositoryRaces
+from jobstate.testing.contracts.races import (
+    ArtifactStoreRaces,
+    AsyncArtifactStoreRaces,
+    AsyncDispatcherRaces,
+    AsyncRepositoryRaces,
+    DispatcherRaces,
+    RepositoryRaces,
+)
 from jobstate.testing.contracts.repository import AsyncRepositoryContract, RepositoryContract
 from jobstate.testing.contracts.sweeps import AsyncSharedSweepsContract, SharedSweepsContract
 
 __all__ = [
     "ArtifactStoreContract",
+    "ArtifactStoreRaces",
     "AsyncArtifactStoreContract",
+    "AsyncArtifactStoreRaces",
     "AsyncDispatcherContract",
+    "AsyncDispatcherRaces",
     "AsyncRepositoryContract",
     "AsyncRepositoryRaces",
     "AsyncSharedSweepsContract",
     "Capability",
     "DispatcherContract",
+    "DispatcherRaces",
     "RepositoryContract",
     "RepositoryRaces",
     "SharedSweepsContract",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import pytest
 
@@ -179,7 +179,7 @@ class Async(Contract):
                 error = raised
 
     async def _hook(self, hook: Hook, ports: Ports) -> Any:
-        return await cast(Any, getattr(self, hook.name)(ports, *hook.arguments))
+        return await getattr(self, hook.name)(ports, *hook.arguments)
 
 
 def clock() -> SystemClock:

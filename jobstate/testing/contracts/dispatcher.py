@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,17 @@ def delivery(number: int = 0, run: int = 1) -> Delivery:
     return Delivery(job_id=IDS[number], run=run)
 
 
+def check_received(received: Iterable[Delivery], expected: Iterable[Delivery]) -> None:
+    """All that is expected was delivered at least once, and nothing else was."""
+    found, wanted = set(received), set(expected)
+    lost, strange = wanted - found, found - wanted
+    assert not lost, f"taken, and not delivered within {DEADLINE} s: {sorted(map(str, lost))}"
+    assert not strange, f"delivered, and never dispatched: {sorted(map(str, strange))}"
+
+
 def arrived(*expected: Delivery) -> Flow[None]:
     """All of these have been delivered at least once, and nothing else has."""
-    received = yield from Hook("_received_until", (lambda found: set(found) >= set(expected),))
-    assert set(expected) <= set(received), (
-        f"not delivered within {DEADLINE} s: {sorted(set(expected) - set(received), key=str)}"
-    )
-    assert set(received) <= set(expected), f"delivered, and never dispatched: {sorted(set(received) - set(expected), key=str)}"
+    check_received((yield from Hook("_received_until", (set(expected).issubset,))), expected)
 
 
 class DispatcherCases(Contract):

@@ -60,10 +60,11 @@ def stored(jobs: Sequence[AnyJob]) -> Flow[None]:
 def transition(job: AnyJob, event: Event = Event.CANCEL, **changes: Any) -> Accepted:
     """A transition of this version with these changes."""
     target = changes.setdefault("status", job.status)
-    every = {**changes, "version": job.version + 1, "operation": f"op-{event}-{job.version}", "updated_at": job.updated_at + 1}
+    operation = f"op-{event}-{job.version}"
+    every = {**changes, "version": job.version + 1, "operation": operation, "updated_at": job.updated_at + 1}
     return Accepted(
         *(job.id, event, job.status, target, job.version, job.updated_at + 1, job.attempt_count),
-        *(every["operation"], "somebody", "why", every),
+        *(operation, "somebody", "why", every),
     )
 
 
@@ -123,7 +124,7 @@ class RepositoryCases(Contract):
             "progress": 0.1,
             "expires_at": LATE,
         }
-        empty = {**_EMPTY, "metadata": {}, "idempotency_key": None}
+        empty: dict[str, Any] = {**_EMPTY, "metadata": {}, "idempotency_key": None}
         response = JobResponse[Any](status_code=200, body={"list": [1, 2.5, None, "\u2028 €"], "big": 2**60})
         jobs = [example(0), example(1, **values), example(2, response=response), example(3, **empty)]
         jobs += [example(4 + number, status) for number, status in enumerate(JobStatus) if number < 6]
@@ -200,6 +201,7 @@ class RepositoryCases(Contract):
         first = yield from whole(job.id)
         assert first.request == {"list": [1]}, "what was stored is shared with the caller"
         assert first.metadata == {"a": "b"}, "what was stored is shared with the caller"
+        assert first.request is not None
         assert first.response is not None
         first.request["list"].append(3)
         first.metadata["a"] = "changed"

@@ -69,6 +69,15 @@ def worker(
     return Actor(name, lambda: _work(scope, endings, delivery, artifacts))
 
 
+def loser(name: str = "broker") -> Actor:
+    """A broker that loses a message: it takes a delivery, any one of those on their way, and nobody receives it."""
+    return Actor(name, _lose)
+
+
+def _lose() -> Flow[None]:
+    _ = yield from Take()
+
+
 class Worked(NamedTuple):
     """What a worker's attempt came to: the ending it asked for (None when its job was gone), and the error it met there."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jobstate.effects import Dispatch
-from jobstate.errors import JobNotFoundError, OutcomeUnknownError, RepositoryError, TransitionError
+from jobstate.errors import JobstateError, OutcomeUnknownError, RepositoryError, TransitionError
 from jobstate.lifecycle import NOT_REPLAYED, Accepted, replay
 from jobstate.model import Event, Job, JobStatus
 from jobstate.policy import Policy, seconds
@@ -251,15 +251,20 @@ def _stays_cleaned(world: World) -> Iterator[str | None]:
 
 
 def _truthful(ending: Ending) -> str | None:
-    """Said accepted: it stands in the history under an own id, or another had done it. Refused: it does not."""
+    """Said accepted: it stands in the history under an own id, or another had done it. Refused: it does not.
+
+    Whatever the actor, an error that is none of the library's is a bug of its flow.
+    """
     event, error = ending.actor.event, ending.answer.error
     if isinstance(ending.answer.value, Worked):
         event, error = ending.answer.value
+    if error is not None and not isinstance(error, JobstateError):
+        return f"it raised {error!r}"
     if event is None:
         return None
     if isinstance(error, OutcomeUnknownError):
         return OK
-    if error is not None and not isinstance(error, (TransitionError, RepositoryError, JobNotFoundError)):
+    if error is not None and not isinstance(error, (TransitionError, RepositoryError)):
         return f"it raised {error!r}"
     own = [record for job in ending.world.jobs for record in ending.world.history(job.id) if record.operation in ending.minted]
     done = sum(record.event == event for record in own)
