@@ -108,9 +108,27 @@ class Face:
             organization_id = _KEY.validate_python(organization_id)
         except ValidationError as error:
             raise invalid_input(error, "organization_id") from None
-        scope = replace(self._scope, organization_id=organization_id)
+        return self._like(self._ports, replace(self._scope, organization_id=organization_id))
+
+    def bind(self, transaction: Any) -> Self:
+        """The same face within a transaction of the host's: its connection, or its ORM session.
+
+        What it writes is committed or rolled back with the host's rows. A transactional dispatcher is called at once, and its
+        error is raised, for the host to roll back; any other dispatch waits for the commit: then `dispatch` makes it at once,
+        and the next sweep makes it otherwise. Raises TypeError for a repository that cannot write in another's transaction.
+        """
+        bind = getattr(self._ports.repository, "bind", None)
+        if bind is None:
+            name = type(self._ports.repository).__name__
+            raise TypeError(f"repository: {name} has no method 'bind': it cannot write in a transaction of the host's")
+        dispatching = self._scope.dispatching
+        within = dispatching if dispatching is Dispatching.WITHIN else Dispatching.NEVER
+        ports = replace(self._ports, repository=bind(transaction))
+        return self._like(ports, replace(self._scope, dispatching=within, bound=True))
+
+    def _like(self, ports: Ports, scope: Scope) -> Self:
         face = object.__new__(type(self))
-        Face.__init__(face, self._ports, scope, self._endpoints)
+        Face.__init__(face, ports, scope, self._endpoints)
         return face
 
     def _endpoint(self, endpoint: str | Endpoint[Any, Any]) -> Endpoint[Any, Any] | None:
@@ -130,6 +148,8 @@ class Face:
             organization_id = self._scope.organization_id
         _known(options, Creation)
         artifacts = check_artifacts("artifacts", options.get("artifacts"))
+        if artifacts and self._scope.bound:
+            raise InvalidInputError("artifacts", "a store cannot roll back: create the job outside of the transaction")
         if artifacts and not self._scope.has_artifacts:
             raise InvalidInputError("artifacts", "there is no artifact store: pass artifacts=... to the constructor")
         draft = Draft(
@@ -234,10 +254,17 @@ class Face:
             include_response=include_response,
         )
 
+    def _dispatch(self, job_id: str) -> Flow[AnyJob]:
+        if self._scope.bound:
+            raise InvalidInputError("transaction", "dispatch waits for the commit: call it on the face that is not bound")
+        return commands.dispatch(self._scope, _job_id(job_id))
+
     def _many(
         self, event: Event, conditions: Filter, dry_run: bool, actor: str | None, reason: str | None
     ) -> Flow[list[BulkOutcome]]:
         _check_words(actor=actor, reason=reason)
+        if self._scope.bound:
+            raise InvalidInputError("transaction", "a bulk command commits job by job: call it on the face that is not bound")
         return many.change_many(self._scope, event, self._filter(conditions), dry_run=dry_run, actor=actor, reason=reason)
 
     def _start(self, delivery: Delivery, endpoint: Endpoint[Any, Any] | None, include_request: bool) -> Flow[attempts.Hold]:
@@ -248,6 +275,8 @@ class Face:
     def _trusted(self) -> Scope:
         if self._scope.organization_id is not None:
             raise InvalidInputError("organization_id", "sweeps run for all organizations: call them on the unscoped face")
+        if self._scope.bound:
+            raise InvalidInputError("transaction", "a sweep commits page by page: call it on the face that is not bound")
         return self._scope
 
 

@@ -138,6 +138,18 @@ class AsyncSharedSweeps(Protocol):
         ...
 
 
+class HostTransactions(Protocol):
+    """What a repository offers besides, when it can write in a transaction of the host's.
+
+    B01 What the repository that `bind` answers has written is there if the host commits, and is not if it rolls back.
+    B02 It begins no transaction and ends none; a write of its own that fails is whole, or not there.
+    """
+
+    def bind(self, transaction: Any) -> Any:
+        """The same repository, of the same colour, as a part of the transaction. B01, B02."""
+        ...
+
+
 class AsyncRepository(Protocol):
     """`Repository`, awaited; `within` is awaited too."""
 

@@ -144,6 +144,13 @@ class Jobs(Face):
         """
         return self._run(self._retry(job_id, retry_key, actor, reason, include_request))
 
+    def dispatch(self, job_id: str) -> Job:
+        """Give a job to the dispatcher now, if it is pending and due: after the commit of the transaction that queued it.
+
+        A dispatcher's failure is no error: the next sweep dispatches what is still pending.
+        """
+        return self._run(self._dispatch(job_id))
+
     def retry_many(
         self, *, dry_run: bool = False, actor: str | None = None, reason: str | None = None, **conditions: Unpack[Filter]
     ) -> Sequence[BulkOutcome]:
@@ -299,6 +306,10 @@ class AsyncJobs(Face):
     ) -> Job:
         """As `Jobs.retry`."""
         return await self._run(self._retry(job_id, retry_key, actor, reason, include_request))
+
+    async def dispatch(self, job_id: str) -> Job:
+        """As `Jobs.dispatch`."""
+        return await self._run(self._dispatch(job_id))
 
     async def retry_many(
         self, *, dry_run: bool = False, actor: str | None = None, reason: str | None = None, **conditions: Unpack[Filter]

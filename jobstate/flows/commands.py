@@ -43,9 +43,9 @@ def _insert(scope: Scope, job: AnyJob, actor: str | None) -> Flow[AnyJob]:
         except OutcomeUnknownError as error:
             doubt = error
         except Exception as error:
-            if not within:  # with a transactional dispatcher it may be the dispatcher's: then the job is stored without it
+            if scope.bound or not within:
                 raise error if doubt is None else OutcomeUnknownError(job.id, f"an answer was lost, then: {error}") from error
-        within = False
+        within = False  # it may have been a transactional dispatcher's error: then the job is stored without it
     raise OutcomeUnknownError(job.id, "" if doubt is None else doubt.detail)
 
 
@@ -91,9 +91,17 @@ def change(
     return (yield from hand_over(scope, outcome.job, tell=True))
 
 
+def dispatch(scope: Scope, job_id: str) -> Flow[AnyJob]:
+    """Give a job to the dispatcher, if it is pending and due."""
+    job = yield from Load(job_id, scope.organization_id)
+    return (yield from hand_over(scope, job, tell=False))
+
+
 def take_back(scope: Scope, job: AnyJob) -> Flow[None]:
     """Ask the dispatcher to drop the task of a cancelled job. Nothing rests on it, so no failure of it is told."""
-    if job.status is JobStatus.CANCELLED and job.task_name is not None and scope.dispatching is not Dispatching.NEVER:
+    if scope.bound or scope.dispatching is Dispatching.NEVER:
+        return
+    if job.status is JobStatus.CANCELLED and job.task_name is not None:
         try:
             yield from Revoke(job.task_name)
         except Exception:

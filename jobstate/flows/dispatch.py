@@ -22,10 +22,10 @@ _DELAYED = JobWarning(
 
 
 def hand_over(scope: Scope, job: AnyJob, *, tell: bool) -> Flow[AnyJob]:
-    """Give a pending job that is due to the dispatcher, and note on the row how it went. Never an error.
+    """Give a pending job that is due to the dispatcher, and note on the row how it went.
 
-    With `tell`, a caller waits for the answer: a dispatcher's failure is noted on the row, and the job that is returned carries
-    a warning if, and only if, that was saved.
+    Never an error, but in a transaction of the host's, which it is to roll back. With `tell`, a caller waits for the answer: a
+    dispatcher's failure is noted on the row, and the job that is returned carries a warning if, and only if, that was saved.
     """
     if scope.dispatching is Dispatching.NEVER or not job.dispatch_pending:
         return job
@@ -35,6 +35,8 @@ def hand_over(scope: Scope, job: AnyJob, *, tell: bool) -> Flow[AnyJob]:
     try:
         sent = yield from deliver(scope, job)
     except Exception:
+        if scope.bound:
+            raise
         return (yield from _note_delay(scope, job)) if tell else job
     if isinstance(sent, Accepted):
         return apply(job, sent)

@@ -41,13 +41,18 @@ class Dispatching(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What every operation of one face has in common."""
+    """What every operation of one face has in common.
+
+    `shares_sweeps`: the repository holds the rows of a sweep. `bound`: it writes in a transaction of the host's, which may yet
+    roll back; so nothing is done that could not be undone, and the error of a transactional dispatcher is for the host.
+    """
 
     policy: Policy
     organization_id: str | None = None
     dispatching: Dispatching = Dispatching.NEVER
     has_artifacts: bool = False
     shares_sweeps: bool = False
+    bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +190,8 @@ def save(scope: Scope, job: AnyJob, decision: Accepted) -> Flow[Accepted]:
             except (StaleJobError, OutcomeUnknownError):
                 raise
             except Exception:  # the dispatcher's: rolled back, so the job is queued without it, pending
+                if scope.bound:
+                    raise
                 yield from Save(decision)
                 return decision
             return marked

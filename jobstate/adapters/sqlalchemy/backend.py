@@ -59,6 +59,9 @@ class Backend(ABC):
     def prepare(self, connection: Connection) -> None:  # noqa: B027  # most need nothing
         """Make a connection that was just checked out ready for the library's statements."""
 
+    def join(self, connection: Connection) -> None:  # noqa: B027  # most need nothing
+        """Before the first write in a transaction of the host's: see to it that there is one."""
+
     def create(self, connection: Connection) -> None:  # noqa: B027  # most need nothing
         """Make the database ready for the tables, outside of any transaction."""
 

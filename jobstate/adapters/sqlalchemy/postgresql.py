@@ -37,6 +37,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from jobstate.adapters.sqlalchemy.backend import Backend
 from jobstate.adapters.sqlalchemy.codec import RECORD_COLUMNS, Row, Write
 from jobstate.adapters.sqlalchemy.tables import Tables
+from jobstate.errors import InvalidInputError
 from jobstate.payload import encode
 
 Shape = tuple[tuple[str, ...], tuple[tuple[str, bool], ...], bool]
@@ -70,6 +71,12 @@ class PostgreSQL(Backend):
     def many(self, values: Sequence[str]) -> object:
         """As `Backend.many`."""
         return list(values)
+
+    def join(self, connection: Connection) -> None:
+        """As `Backend.join`: the driver begins one, unless it is told not to."""
+        there = connection.connection.dbapi_connection
+        if there is not None and connection.dialect.detect_autocommit_setting(there):
+            raise InvalidInputError("transaction", "its connection is in AUTOCOMMIT mode: bind to one in a transaction")
 
     # Insert
 

@@ -60,6 +60,12 @@ class SQLite(Backend):
                 _ = connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
             connection.info["jobstate"] = True
 
+    def join(self, connection: Connection) -> None:
+        """As `Backend.join`: Python's sqlite3 begins one not before an INSERT or UPDATE, and a savepoint alone would commit."""
+        there: Any = connection.connection.driver_connection
+        if not there.in_transaction:
+            _ = connection.exec_driver_sql(self.begin)
+
     def create(self, connection: Connection) -> None:
         """As `Backend.create`: switch the file to WAL. SQLite does not wait when two switch at once: so this does, as long."""
         deadline = time.monotonic() + BUSY_TIMEOUT / 1000

@@ -72,6 +72,7 @@ class PartOfAnother(Transactions):
 
     def write(self, connection: Connection, job_id: str, work: Callable[[Connection], R]) -> R:
         """As `Transactions.write`."""
+        self.backend.join(connection)
         if self.backend.in_one:
             return work(connection)
         with self.transaction(connection, job_id):
@@ -79,6 +80,7 @@ class PartOfAnother(Transactions):
 
     def begin(self, connection: Connection) -> None:
         """A savepoint, so that a write is whole or not there."""
+        self.backend.join(connection)
         _ = connection.exec_driver_sql("SAVEPOINT jobstate")
 
     def rollback(self, connection: Connection) -> None:
