@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Dialect
+from sqlalchemy import ColumnElement, Connection, Dialect, Integer, bindparam
 
 from jobstate.adapters.sqlalchemy.codec import Row, Write
 from jobstate.adapters.sqlalchemy.prepared import Kept
@@ -47,6 +47,10 @@ class Backend(ABC):
     @abstractmethod
     def has_pairs(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
         """The JSON object in the column has all pairs of the one that is bound, as text, under this name."""
+
+    def limit(self, name: str) -> ColumnElement[int]:
+        """The limit of a due page, bound under this name."""
+        return bindparam(name, type_=Integer)
 
     @abstractmethod
     def many(self, values: Sequence[str]) -> object:

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ClauseElement, ColumnElement, FromClause, Select, bindparam, func, literal_column, or_, select, tuple_
+from sqlalchemy import (
+    ClauseElement,
+    ColumnElement,
+    FromClause,
+    Select,
+    String,
+    bindparam,
+    false,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    union_all,
+)
 
 from jobstate.adapters.sqlalchemy.backend import Backend
 from jobstate.adapters.sqlalchemy.codec import RECORD_COLUMNS, SNAPSHOT
@@ -61,16 +75,27 @@ class Reading:
 
     def page(self, where: JobFilter, page: PageRequest, payloads: tuple[str, ...]) -> Prepared:
         """A keyset page by id: `cursor`, `limit`, and the filter's parameters."""
-        cursor, down = page.cursor is not None, page.downwards
+        shape = ("list", _shape(where), page.cursor is not None, page.downwards, payloads)
+        return self._backend.kept.get(shape, lambda: self._page(where, page, payloads))
 
-        def build() -> ClauseElement:
-            key = self._tables.jobs.c.id
-            rows = self._rows(payloads).where(*self._conditions(where))
-            if cursor:
-                rows = rows.where(key < bindparam("cursor") if down else key > bindparam("cursor"))
-            return rows.order_by(key.desc() if down else key).limit(bindparam("limit"))
+    def _page(self, where: JobFilter, page: PageRequest, payloads: tuple[str, ...]) -> ClauseElement:
+        """Of several statuses, each has its first rows in an index, in order; the page is the first of all of these."""
+        jobs = self._tables.jobs
+        statuses = where.statuses or ()
+        if len(statuses) < 2:
+            return self._first(self._rows(payloads), where, page)
+        each = [where.model_copy(update={"statuses": (status,)}) for status in statuses]
+        parts = [self._first(select(jobs.c.id), one, page).subquery() for one in each]
+        union = union_all(*(select(part.c.id) for part in parts)).subquery("found")
+        ids = _ordered(select(union.c.id), union.c.id, page).subquery("page")
+        return _ordered(self._rows(payloads).where(jobs.c.id.in_(select(ids.c.id))), jobs.c.id, page)
 
-        return self._backend.kept.get(("list", _shape(where), cursor, down, payloads), build)
+    def _first(self, rows: Select[*tuple[Any, ...]], where: JobFilter, page: PageRequest) -> Select[*tuple[Any, ...]]:
+        key = self._tables.jobs.c.id
+        found = rows.where(*self._conditions(where))
+        if page.cursor is not None:
+            found = found.where(key < bindparam("cursor") if page.downwards else key > bindparam("cursor"))
+        return _ordered(found, key, page)
 
     def count(self, where: JobFilter) -> Prepared:
         """How many, with the filter's parameters."""
@@ -82,27 +107,23 @@ class Reading:
 
     def _conditions(self, where: JobFilter) -> list[ColumnElement[bool]]:
         c, backend = self._tables.jobs.c, self._backend
+        statuses = [literal_column(f"'{status.value}'", String) for status in where.statuses or ()]
         conditions: dict[str, ColumnElement[bool]] = {
             "organization_id": c.organization_id == bindparam("organization_id"),
             "ids": backend.among(c.id, "ids"),
-            "statuses": backend.among(c.status, "statuses"),
+            "statuses": c.status.in_(statuses) if statuses else false(),
             "endpoint": c.endpoint == bindparam("endpoint"),
             "created_from": c.created_at >= bindparam("created_from"),
             "created_to": c.created_at < bindparam("created_to"),
             "metadata": backend.has_pairs(c.metadata, "metadata"),
         }
-        if where.statuses is not None and len(where.statuses) == 1:  # an index by status then has them in order
-            conditions["statuses"] = c.status == bindparam("statuses")
         return [conditions[name] for name in _given(where)]
 
     def parameters(self, where: JobFilter) -> Parameters:
-        """The parameters of a filter."""
-        used: Parameters = {name: getattr(where, name) for name in _given(where)}
+        """The parameters of a filter; statuses stand in the statement, where the planner can count them."""
+        used: Parameters = {name: getattr(where, name) for name in _given(where) if name != "statuses"}
         if "ids" in used:
             used["ids"] = self._backend.many(used["ids"])
-        if "statuses" in used:
-            values = [status.value for status in used["statuses"]]
-            used["statuses"] = values[0] if len(values) == 1 else self._backend.many(values)
         if "metadata" in used:
             used["metadata"] = self._backend.pairs(used["metadata"])
         return used
@@ -119,7 +140,7 @@ class Reading:
             rows = rows.where(terms.where, terms.time <= bindparam("until"))
             if behind:
                 rows = rows.where(tuple_(terms.time, jobs.c.id) > tuple_(bindparam("time"), bindparam("id")))
-            rows = rows.order_by(terms.time, jobs.c.id).limit(bindparam("limit"))
+            rows = rows.order_by(terms.time, jobs.c.id).limit(self._backend.limit("limit"))
             return rows.with_for_update(skip_locked=True) if hold else rows
 
         return self._backend.kept.get(("due", due, behind, hold), build)
@@ -134,4 +155,8 @@ def _given(where: JobFilter) -> list[str]:
 
 
 def _shape(where: JobFilter) -> tuple[object, ...]:
-    return (*_given(where), where.statuses is not None and len(where.statuses) == 1)
+    return (*_given(where), where.statuses)
+
+
+def _ordered(rows: Select[*tuple[Any, ...]], key: ColumnElement[Any], page: PageRequest) -> Select[*tuple[Any, ...]]:
+    return rows.order_by(key.desc() if page.downwards else key).limit(bindparam("limit"))

@@ -144,6 +144,7 @@ class Tables:
         Index(f"{prefix}by_organization", jobs.organization_id, jobs.id)
         Index(f"{prefix}by_organization_status", jobs.organization_id, jobs.status, jobs.id)
         Index(f"{prefix}by_status", jobs.status, jobs.id)
+        Index(f"{prefix}by_creation", jobs.organization_id, jobs.created_at)
         by_metadata = Index(
             f"{prefix}by_metadata",
             jobs.metadata,
