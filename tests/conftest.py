@@ -21,8 +21,9 @@ def wire(server: URL) -> Iterator[Wire]:
         yield made
 
 
-@pytest.fixture(params=WORLDS)
+@pytest.fixture(params=[*WORLDS, pytest.param("postgresql", marks=pytest.mark.full)])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     """A service with the default policy, once on each kind of store and in each colour."""
-    with make_world(request.param, tmp_path) as made:
+    url = request.getfixturevalue("server") if request.param == "postgresql" else None
+    with make_world(request.param, tmp_path, url=url) as made:
         yield made

@@ -234,8 +234,10 @@ class BrokenDispatcher:
 
 
 @contextmanager
-def make_world(kind: str, folder: Path, policy: Policy | None = None, *, dispatcher: bool = True) -> Generator[World]:
-    """A fresh world of one of WORLDS."""
+def make_world(
+    kind: str, folder: Path, policy: Policy | None = None, *, dispatcher: bool = True, url: Any = None
+) -> Generator[World]:
+    """A fresh world of one of WORLDS, or `postgresql` at this address."""
     policy = policy or Policy()
     clock = ManualClock(NOW)
     deliveries, store = MemoryDispatcher(), MemoryArtifactStore()
@@ -257,7 +259,7 @@ def make_world(kind: str, folder: Path, policy: Policy | None = None, *, dispatc
             synced = cast("Jobs", Synced(jobs, runner))
             yield World(synced, others, ports[0], ports[1], artifacts, clock, policy)
         return
-    with _repository(kind, folder) as inner:
+    with _repository(kind, folder, url) as inner:
         repository, faulty, artifacts = Faulty(inner), Faulty(deliveries), Faulty(store)
         face = Jobs(
             cast("Any", repository),
@@ -271,20 +273,17 @@ def make_world(kind: str, folder: Path, policy: Policy | None = None, *, dispatc
 
 
 @contextmanager
-def _repository(kind: str, folder: Path) -> Generator[Any]:
+def _repository(kind: str, folder: Path, url: Any) -> Generator[Any]:
     if kind == "memory":
         yield MemoryRepository()
         return
-    from sqlalchemy import create_engine, event
-
     from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
+    from tests.postgresql import emptied, engine_of
+    from tests.sql import sqlite_engine
 
-    engine = create_engine(f"sqlite:///{folder / 'jobs.sqlite'}")
-
-    @event.listens_for(engine, "connect")
-    def no_sync(connection: Any, _record: Any) -> None:  # no test of these cuts the power
-        connection.execute("PRAGMA synchronous = OFF")
-
+    engine = sqlite_engine(folder) if kind == "sqlite" else engine_of(url)
+    if kind == "postgresql":
+        emptied(engine)
     try:
         repository = SQLAlchemyRepository(engine)
         repository.create_schema()

@@ -1,0 +1,49 @@
+"""Two ways to do one thing, timed in turn in one run: medians, the ratio, and its spread."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+ROUNDS = 15
+
+
+class Result(NamedTuple):
+    """Median microseconds of each, and the ratios of the rounds: median, smallest, largest."""
+
+    title: str
+    first: float
+    second: float
+    ratio: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        spread = f"({self.low:.2f} to {self.high:.2f})"
+        return f"{self.title:<78} {self.first:11.1f} us {self.second:11.1f} us  {self.ratio:5.2f}  {spread}"
+
+
+RESULTS: list[Result] = []
+
+
+def compare(
+    title: str, first: Callable[[], object], second: Callable[[], object], calls: int = 1, rounds: int = ROUNDS
+) -> Result:
+    """Time both in turn, `rounds` times; print and keep the result."""
+    first(), second()
+    rows = [(_time(first, calls), _time(second, calls)) for _ in range(rounds)]
+    ratios = sorted(mine / its for mine, its in rows)
+    medians = (statistics.median(row[index] for row in rows) * 1e6 / calls for index in (0, 1))
+    result = Result(title, *medians, statistics.median(ratios), ratios[0], ratios[-1])
+    RESULTS.append(result)
+    print(result, flush=True)
+    return result
+
+
+def _time(work: Callable[[], object], calls: int) -> float:
+    begin = time.perf_counter()
+    for _ in range(calls):
+        work()
+    return time.perf_counter() - begin

@@ -1,0 +1,163 @@
+"""How many statements an operation takes on PostgreSQL, exactly, as the engine's events see them; none is built twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import URL, ClauseElement, Engine, event
+
+from jobstate import AsyncJobs, Delivery, Job, Jobs, Policy
+from jobstate.adapters.sqlalchemy import AsyncSQLAlchemyRepository, SQLAlchemyRepository
+from jobstate.flows import sweeps
+from jobstate.testing import ManualClock
+from tests.postgresql import ASYNC, async_engine_of, emptied, engine_of
+
+CONTROL = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT")
+
+
+class Seen:
+    """The statements that an engine has sent, those that control transactions apart."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.statements: list[str] = []
+        self.control: list[str] = []
+        event.listen(engine, "before_cursor_execute", self._note)
+
+    def _note(self, _c: Any, _u: Any, statement: str, _p: Any, _x: Any, _m: bool) -> None:
+        (self.control if statement.startswith(CONTROL) else self.statements).append(statement)
+
+    def of(self, call: Callable[[], object]) -> tuple[int, list[str]]:
+        """How many statements a call takes, and which control them."""
+        self.statements.clear()
+        self.control.clear()
+        call()
+        return len(self.statements), list(self.control)
+
+
+@pytest.fixture
+def engine(server: URL) -> Iterator[Engine]:
+    made = engine_of(server)
+    emptied(made)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def jobs(engine: Engine, clock: ManualClock) -> Jobs:
+    repository = SQLAlchemyRepository(engine)
+    repository.create_schema()
+    return Jobs(repository, policy=Policy(max_attempts=100), clock=clock)
+
+
+@pytest.fixture
+def seen(engine: Engine, jobs: Jobs) -> Seen:
+    jobs.count()  # the first call looks whether the engine commits by itself
+    return Seen(engine)
+
+
+def created(jobs: Jobs) -> Job:
+    return jobs.create("/x", {"a": 1}, organization_id="org")
+
+
+def test_each_operation_takes_as_few_as_it_can(jobs: Jobs, seen: Seen) -> None:
+    """A read is one; a command is one that reads and one that writes; a worker's only writes. None has a transaction."""
+    job = created(jobs)
+    other = created(jobs)
+    assert seen.of(lambda: created(jobs)) == (1, [])
+    assert seen.of(lambda: jobs.retrieve(job.id, include_request=True, include_response=True)) == (1, [])
+    assert seen.of(lambda: jobs.list(limit=50)) == (1, [])
+    assert seen.of(lambda: jobs.count(status="queued")) == (1, [])
+    assert seen.of(lambda: jobs.cancel(other.id)) == (2, [])
+    assert seen.of(lambda: jobs.retry(other.id)) == (2, [])
+    assert seen.of(lambda: jobs.start(job.delivery)) == (2, [])
+    attempt = jobs.start(other.delivery.model_copy(update={"run": 2}))
+    assert seen.of(lambda: attempt.heartbeat(0.5)) == (1, [])
+    assert seen.of(lambda: attempt.complete({"done": True})) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("due", "statements"),
+    [(0, 1), (3, 2), (9, 2), (10, 3), (20, 5), (25, 6)],
+)
+def test_a_sweep_takes_two_for_each_page_and_one_that_finds_no_more(
+    jobs: Jobs, seen: Seen, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, due: int, statements: int
+) -> None:
+    """A page that is not full is the last one. Each page is one transaction, which holds its rows."""
+    monkeypatch.setattr(sweeps, "PAGE", 10)
+    for _ in range(due):
+        created(jobs)
+    clock.advance(10**7)
+    pages = due // 10 + 1
+    assert seen.of(lambda: jobs.expire()) == (statements, ["BEGIN", "COMMIT"] * pages)
+    assert jobs.count(status="expired") == due
+
+
+def test_a_page_of_a_bulk_command_takes_one_to_read_and_one_to_write(jobs: Jobs, seen: Seen) -> None:
+    for _ in range(7):
+        created(jobs)
+    assert seen.of(lambda: jobs.cancel_many(status="queued")) == (2, [])
+    assert jobs.count(status="cancelled") == 7
+
+
+@pytest.mark.parametrize("driver", ASYNC)
+def test_the_async_drivers_take_no_more(driver: str, engine: Engine, jobs: Jobs) -> None:
+    async def main() -> None:
+        async_engine = async_engine_of(engine.url, driver)
+        asynchronous = AsyncJobs(AsyncSQLAlchemyRepository(async_engine))
+        job = await asynchronous.create("/x", {}, organization_id="org")
+        seen = Seen(async_engine.sync_engine)
+        attempt = await asynchronous.start(job.delivery)
+        assert (len(seen.statements), seen.control) == (2, [])
+        await attempt.complete({})
+        assert (len(seen.statements), seen.control) == (3, [])
+        await async_engine.dispose()
+
+    asyncio.run(main())
+
+
+def test_no_statement_is_built_or_compiled_twice(
+    engine: Engine, jobs: Jobs, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def all_of_it() -> None:
+        job, other = created(jobs), created(jobs)
+        attempt = jobs.start(Delivery(job_id=job.id, run=1))
+        attempt.heartbeat(0.5)
+        attempt.complete({})
+        jobs.cancel(other.id)
+        jobs.retry(other.id)
+        jobs.list(status=["queued", "failed"], metadata={"a": "b"}, endpoint="/x", limit=5)
+        jobs.history(job.id)
+        jobs.cancel_many(endpoint="/x")
+        clock.advance(10**7)
+        jobs.sweep()
+
+    for _ in range(3):  # until the first job's clean-up has ended
+        all_of_it()
+    compiled: list[object] = []
+    monkeypatch.setattr(ClauseElement, "compile", lambda self, *_, **__: compiled.append(self))
+    all_of_it()
+    assert compiled == []
+
+
+def test_a_transition_writes_the_columns_that_it_changes_and_touches_no_payload(jobs: Jobs, seen: Seen) -> None:
+    job = created(jobs)
+    seen.of(lambda: jobs.cancel(job.id))
+    read, write = seen.statements
+    assert "payloads" not in read + write
+    written = {part.split("=")[0].strip() for part in write.split("SET")[1].split("WHERE")[0].split(",")}
+    assert written == {"cancelled", "completed_at", "expires_at", "status", "version", "operation", "updated_at"}
+
+
+def test_a_page_of_jobs_is_read_without_their_payloads(jobs: Jobs, seen: Seen) -> None:
+    created(jobs)
+    seen.of(lambda: jobs.list(limit=5))
+    assert len(seen.statements) == 1
+    assert not any("payloads" in statement for statement in seen.statements)
