@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from math import comb
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from jobstate.testing.contracts import ArtifactStoreContract, DispatcherContract, RepositoryContract, clauses
 from jobstate.testing.explorer import invariants
 from jobstate.testing.explorer.actors import POLICY
+from tests.exploration import KINDS
 from tests.mutants import MUTANTS
 
 ROOT = Path(__file__).parent.parent
@@ -52,3 +54,12 @@ def test_the_invariants_keep_what_the_page_says() -> None:
 def test_the_page_counts_the_faults_that_are_put_in() -> None:
     words = {45: "Forty-five", 46: "Forty-six", 47: "Forty-seven", 48: "Forty-eight", 49: "Forty-nine", 50: "Fifty"}
     assert re.findall(r"(\S+) (?:faults are put|mutants say)", PAGE) == [words[len(MUTANTS)]] * 2
+
+
+def test_every_kind_of_actor_stands_on_the_page() -> None:
+    """And so many pairs and triples of them as it says."""
+    words = {"second": "second delivery"}
+    names = [words.get(kind, kind) for kind in KINDS]
+    assert f"{', '.join(names[:-1])} and {names[-1]}" in PAGE.replace("\n", " ")
+    assert f"all {comb(len(KINDS), 2)} pairs" in PAGE
+    assert f"all {comb(len(KINDS), 3)} triples" in PAGE
