@@ -4,20 +4,15 @@ clauses     what all have in common: clauses, capabilities, and how a case is ru
 repository  `RepositoryContract`, `AsyncRepositoryContract`
 dispatcher  `DispatcherContract`, `AsyncDispatcherContract`
 artifacts   `ArtifactStoreContract`, `AsyncArtifactStoreContract`
-races       `RepositoryRaces`, `DispatcherRaces`, `ArtifactStoreRaces` and async twins: the clauses on threads and tasks
+races       `RepositoryRaces`, and in dispatcher_races and artifact_races the others: the clauses on threads and tasks
 """
 
+from jobstate.testing.contracts.artifact_races import ArtifactStoreRaces, AsyncArtifactStoreRaces
 from jobstate.testing.contracts.artifacts import ArtifactStoreContract, AsyncArtifactStoreContract
 from jobstate.testing.contracts.clauses import Capability, clauses
 from jobstate.testing.contracts.dispatcher import AsyncDispatcherContract, DispatcherContract
-from jobstate.testing.contracts.races import (
-    ArtifactStoreRaces,
-    AsyncArtifactStoreRaces,
-    AsyncDispatcherRaces,
-    AsyncRepositoryRaces,
-    DispatcherRaces,
-    RepositoryRaces,
-)
+from jobstate.testing.contracts.dispatcher_races import AsyncDispatcherRaces, DispatcherRaces
+from jobstate.testing.contracts.races import AsyncRepositoryRaces, RepositoryRaces
 from jobstate.testing.contracts.repository import AsyncRepositoryContract, RepositoryContract
 
 __all__ = [
