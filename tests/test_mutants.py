@@ -13,7 +13,7 @@ import pytest
 from tests.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("jobstate", "tests", "docs", "jobstate_pytest.py", "pyproject.toml")
+PARTS = ("jobstate", "tests", "docs", "examples", "jobstate_pytest.py", "pyproject.toml")
 
 
 def copied(folder: Path) -> Path:

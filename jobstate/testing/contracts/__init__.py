@@ -5,20 +5,15 @@ repository  `RepositoryContract`, `AsyncRepositoryContract`
 dispatcher  `DispatcherContract`, `AsyncDispatcherContract`
 artifacts   `ArtifactStoreContract`, `AsyncArtifactStoreContract`
 sweeps      `SharedSweepsContract`, `AsyncSharedSweepsContract`
-races       `RepositoryRaces`, `DispatcherRaces`, `ArtifactStoreRaces` and async twins: the clauses on threads and tasks
+races       `RepositoryRaces`, and in dispatcher_races and artifact_races the others: the clauses on threads and tasks
 """
 
+from jobstate.testing.contracts.artifact_races import ArtifactStoreRaces, AsyncArtifactStoreRaces
 from jobstate.testing.contracts.artifacts import ArtifactStoreContract, AsyncArtifactStoreContract
 from jobstate.testing.contracts.clauses import Capability, clauses
 from jobstate.testing.contracts.dispatcher import AsyncDispatcherContract, DispatcherContract
-from jobstate.testing.contracts.races import (
-    ArtifactStoreRaces,
-    AsyncArtifactStoreRaces,
-    AsyncDispatcherRaces,
-    AsyncRepositoryRaces,
-    DispatcherRaces,
-    RepositoryRaces,
-)
+from jobstate.testing.contracts.dispatcher_races import AsyncDispatcherRaces, DispatcherRaces
+from jobstate.testing.contracts.races import AsyncRepositoryRaces, RepositoryRaces
 from jobstate.testing.contracts.repository import AsyncRepositoryContract, RepositoryContract
 from jobstate.testing.contracts.sweeps import AsyncSharedSweepsContract, SharedSweepsContract
 

@@ -1,64 +1,21 @@
-"""Races with real threads, or tasks, that begin together: the last clause of each port."""
+"""Races of a repository, with real threads or tasks that begin together: its last clause."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
-from collections.abc import Callable, Coroutine, Generator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from threading import Barrier
 from typing import Any
 
-from jobstate.errors import ArtifactConflictError, ArtifactNotFoundError, StaleJobError
+from jobstate.errors import StaleJobError
 from jobstate.lifecycle import Accepted
 from jobstate.lifecycle.creation import creation_record
-from jobstate.model import Delivery, Event, evolve
-from jobstate.ports import ArtifactStore, AsyncArtifactStore, AsyncDispatcher, AsyncRepository, Dispatcher, Repository
+from jobstate.model import Event, evolve
+from jobstate.ports import AsyncRepository, Repository
 from jobstate.query import PageRequest
-from jobstate.testing.contracts import dispatcher as contract
-from jobstate.testing.contracts.artifacts import KEYS
-from jobstate.testing.contracts.dispatcher import check_received, delivery
+from jobstate.testing.contracts.race import PARTIES, ROUNDS, at_once, tasks_at_once
 from jobstate.testing.contracts.repository import EVERYTHING, IDS, example, transition
-
-PARTIES = 8
-ROUNDS = 20
-LARGE = 100_000
-"""Bytes of an artifact that is put while others look."""
-
-
-@contextmanager
-def _restless() -> Generator[None]:
-    """Threads change places as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
-
-
-def at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """Make these calls in threads that begin together: what each answered, or raised."""
-    barrier = Barrier(len(calls))
-
-    def run(call: Callable[[], Any]) -> Any:
-        barrier.wait(60)
-        try:
-            return call()
-        except Exception as error:  # noqa: BLE001  # the answer
-            return error
-
-    with _restless(), ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(run, calls))
-
-
-async def tasks_at_once(*calls: Coroutine[Any, Any, Any]) -> list[Any]:
-    """The same in tasks of one loop."""
-    return list(await asyncio.gather(*calls, return_exceptions=True))
 
 
 def _won(answers: list[Any]) -> int:
@@ -209,187 +166,3 @@ class AsyncRepositoryRaces:
             assert await repository.count(EVERYTHING) == 1
 
         self._with_repository(tmp_path, race)
-
-
-# Dispatchers
-
-DELIVERIES = [delivery(number, run) for number in range(PARTIES) for run in range(1, ROUNDS + 1)]
-"""What is dispatched in a race: each party has a job of its own."""
-
-
-def _name(given: Delivery) -> str:
-    return f"{given.job_id}-{given.run}"
-
-
-def _of(party: int) -> list[Delivery]:
-    return DELIVERIES[party * ROUNDS : (party + 1) * ROUNDS]
-
-
-class DispatcherRaces:
-    """D06: every method may be called by several threads at once. Give it what the contract is given."""
-
-    def open_dispatcher(self, folder: Path) -> Dispatcher:
-        """A new dispatcher, whose engine is empty."""
-        raise NotImplementedError("open_dispatcher: the races need a dispatcher")
-
-    def received(self, dispatcher: Any) -> list[Delivery]:
-        """What has been received since the last call."""
-        raise NotImplementedError("received: say what a worker has received")
-
-    def close_dispatcher(self, dispatcher: Any) -> None:
-        """Let go of it, after each race."""
-
-    def test_D06_what_many_dispatch_at_once_is_delivered(self, tmp_path: Path) -> None:
-        """While others, all the time, take back what was never given."""
-        dispatcher, done = self.open_dispatcher(tmp_path), list[int]()
-        try:
-
-            def dispatch(party: int) -> None:
-                try:
-                    for given in _of(party):
-                        assert dispatcher.dispatch(given, _name(given))
-                finally:
-                    done.append(party)
-
-            def revoke() -> None:
-                while len(done) < PARTIES:
-                    dispatcher.revoke("never-seen")
-
-            answers = at_once(*(partial(dispatch, party) for party in range(PARTIES)), revoke, revoke)
-            assert answers == [None] * (PARTIES + 2), answers
-            check_received(self._until_all_are_there(dispatcher), DELIVERIES)
-        finally:
-            self.close_dispatcher(dispatcher)
-
-    def _until_all_are_there(self, dispatcher: Any) -> list[Delivery]:
-        end, found = time.monotonic() + contract.DEADLINE, self.received(dispatcher)
-        while not set(found) >= set(DELIVERIES) and time.monotonic() < end:
-            time.sleep(0.01)
-            found += self.received(dispatcher)
-        return found
-
-
-class AsyncDispatcherRaces:
-    """D06 of the async twin: every method may be called by several tasks at once."""
-
-    async def open_dispatcher(self, folder: Path) -> AsyncDispatcher:
-        """A new dispatcher, whose engine is empty."""
-        raise NotImplementedError("open_dispatcher: the races need a dispatcher")
-
-    async def received(self, dispatcher: Any) -> list[Delivery]:
-        """What has been received since the last call."""
-        raise NotImplementedError("received: say what a worker has received")
-
-    async def close_dispatcher(self, dispatcher: Any) -> None:
-        """Let go of it, after each race."""
-
-    def test_D06_what_many_dispatch_at_once_is_delivered(self, tmp_path: Path) -> None:
-        """While others take back what was never given."""
-        with asyncio.Runner() as runner:
-            runner.run(self._race(tmp_path))
-
-    async def _race(self, folder: Path) -> None:
-        dispatcher = await self.open_dispatcher(folder)
-        try:
-            dispatches = [dispatcher.dispatch(given, _name(given)) for given in DELIVERIES]
-            answers = await tasks_at_once(*dispatches, *(dispatcher.revoke(f"never-seen-{n}") for n in range(ROUNDS)))
-            assert not [answer for answer in answers if isinstance(answer, Exception)], answers
-            check_received(await self._until_all_are_there(dispatcher), DELIVERIES)
-        finally:
-            await self.close_dispatcher(dispatcher)
-
-    async def _until_all_are_there(self, dispatcher: Any) -> list[Delivery]:
-        end, found = time.monotonic() + contract.DEADLINE, await self.received(dispatcher)
-        while not set(found) >= set(DELIVERIES) and time.monotonic() < end:
-            await asyncio.sleep(0.01)
-            found += await self.received(dispatcher)
-        return found
-
-
-# Artifact stores
-
-
-def _stored_once(answers: list[Any], values: list[bytes], found: bytes) -> None:
-    """One of those who put other bytes under one key did, and its bytes are there; all others were told so."""
-    assert all(answer is None or isinstance(answer, ArtifactConflictError) for answer in answers), answers
-    assert answers.count(None) == 1, f"{answers.count(None)} were told that their own bytes are stored"
-    assert found == values[answers.index(None)], "other bytes are there than those of who was told so"
-
-
-VALUES = [bytes([number]) * LARGE for number in range(PARTIES)]
-"""Bytes that differ, for one key."""
-
-
-class ArtifactStoreRaces:
-    """A07: every method may be called by several threads at once. Give it what the contract is given."""
-
-    def open_store(self, folder: Path) -> ArtifactStore:
-        """A new, empty store."""
-        raise NotImplementedError("open_store: the races need a store")
-
-    def close_store(self, store: Any) -> None:
-        """Let go of it, after each race."""
-
-    def test_A07_of_many_who_put_under_one_key_one_does(self, tmp_path: Path) -> None:
-        """The same bytes are fine for all."""
-        store = self.open_store(tmp_path)
-        try:
-            for number in range(ROUNDS):
-                key = f"{KEYS[1]}-{number}"
-                answers = at_once(*(partial(store.put, key, data) for data in VALUES))
-                _stored_once(answers, VALUES, store.get(key))
-                assert at_once(*[partial(store.put, KEYS[0], b"same")] * PARTIES) == [None] * PARTIES
-        finally:
-            self.close_store(store)
-
-    def test_A07_an_artifact_is_there_whole_or_not_at_all(self, tmp_path: Path) -> None:
-        """While it is put and deleted again and again; another job's stays."""
-        store = self.open_store(tmp_path)
-        try:
-            store.put(KEYS[4], b"other")
-
-            def write() -> None:
-                for _ in range(ROUNDS):
-                    store.put(KEYS[0], VALUES[1])
-                    store.delete(f"{IDS[3]}/")
-
-            def read() -> None:
-                for _ in range(ROUNDS):
-                    assert store.get(KEYS[4]) == b"other"
-                    try:
-                        assert store.get(KEYS[0]) == VALUES[1], "a part of it"
-                    except ArtifactNotFoundError:
-                        continue
-
-            answers = at_once(write, write, read, read)
-            assert answers == [None] * 4, answers
-        finally:
-            self.close_store(store)
-
-
-class AsyncArtifactStoreRaces:
-    """A07 of the async twin: every method may be called by several tasks at once."""
-
-    async def open_store(self, folder: Path) -> AsyncArtifactStore:
-        """A new, empty store."""
-        raise NotImplementedError("open_store: the races need a store")
-
-    async def close_store(self, store: Any) -> None:
-        """Let go of it, after each race."""
-
-    def test_A07_of_many_who_put_under_one_key_one_does(self, tmp_path: Path) -> None:
-        """The same bytes are fine for all."""
-        with asyncio.Runner() as runner:
-            runner.run(self._race(tmp_path))
-
-    async def _race(self, folder: Path) -> None:
-        store = await self.open_store(folder)
-        try:
-            for number in range(ROUNDS):
-                key = f"{KEYS[1]}-{number}"
-                answers = await tasks_at_once(*(store.put(key, data) for data in VALUES))
-                _stored_once(answers, VALUES, await store.get(key))
-                same = await tasks_at_once(*(store.put(KEYS[0], b"same") for _ in VALUES))
-                assert same == [None] * PARTIES, same
-        finally:
-            await self.close_store(store)

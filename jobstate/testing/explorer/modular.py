@@ -26,7 +26,7 @@ from jobstate.effects import Effect
 from jobstate.memory import MemoryRepository
 from jobstate.model import Event, HistoryRecord, evolve
 from jobstate.testing.explorer.search import Ending, Invariant, SearchLimitError, reached
-from jobstate.testing.explorer.space import Actor, Faults, Node, Space, Step
+from jobstate.testing.explorer.space import Actor, Faults, Node, Space, Step, uncollected
 from jobstate.testing.explorer.world import WRITES, World, freeze, make_world
 
 OTHER = "other"
@@ -362,4 +362,5 @@ def prove(
     look for the schedule with `explore`. Raises SearchLimitError above `limit` pairs.
     """
     search = ModularSearch(invariants, faults=faults, instants=instants, within=within, setbacks=setbacks)
-    return search.prove([worlds] if isinstance(worlds, World) else worlds, actors, limit)
+    with uncollected():
+        return search.prove([worlds] if isinstance(worlds, World) else worlds, actors, limit)

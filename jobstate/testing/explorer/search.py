@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from jobstate.effects import Effect, Now
-from jobstate.testing.explorer.space import NO_FAULT, Actor, Faults, Move, Node, Space, Step
+from jobstate.testing.explorer.space import NO_FAULT, Actor, Faults, Move, Node, Space, Step, uncollected
 from jobstate.testing.explorer.world import WRITES, Answer, Choose, World
 
 Schedule = tuple[Step, ...]
@@ -150,7 +150,8 @@ class Search:
                 raise ViolationError(error.invariant, error.problem, (), actors) from None
             starts.append((self.space.number(world), tuple(self._root(actor) for actor in actors), 0))
         try:
-            seen = self._breadth_first(starts, limit)
+            with uncollected():
+                seen = self._breadth_first(starts, limit)
         except _BrokenError as broken:
             raise self._explained([self.space.worlds[start[0]] for start in starts], actors, broken) from None
         found = Exploration(len(seen), {state[0] for state in seen}, time.perf_counter() - began, self.space)

@@ -6,7 +6,9 @@ go on from a node its flow is made anew and given these answers again; what foll
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+import gc
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,6 +17,18 @@ from jobstate.errors import DispatchError, OutcomeUnknownError, RepositoryError,
 from jobstate.lifecycle import Accepted
 from jobstate.model import Event
 from jobstate.testing.explorer.world import SAVES, Answer, Choose, Take, World, brief, freeze, mint, transitions_of
+
+
+@contextmanager
+def uncollected() -> Generator[None]:
+    """Without the garbage collector: a search makes millions of values that stay, and looking through them again costs most."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 @dataclass(frozen=True, slots=True)
