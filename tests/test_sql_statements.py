@@ -142,7 +142,11 @@ def test_no_statement_is_built_or_compiled_twice(
     for _ in range(3):  # until the first job's clean-up has ended
         all_of_it()
     compiled: list[object] = []
-    monkeypatch.setattr(ClauseElement, "compile", lambda self, *_, **__: compiled.append(self))
+
+    def note(statement: ClauseElement, *_: Any, **__: Any) -> None:
+        compiled.append(statement)
+
+    monkeypatch.setattr(ClauseElement, "compile", note)
     all_of_it()
     assert compiled == []
 
