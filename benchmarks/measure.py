@@ -29,11 +29,15 @@ RESULTS: list[Result] = []
 
 
 def compare(
-    title: str, first: Callable[[], object], second: Callable[[], object], calls: int = 1, rounds: int = ROUNDS
+    title: str,
+    first: Callable[[], object],
+    second: Callable[[], object],
+    calls: int = 1,
+    rounds: int = ROUNDS,
+    before: Callable[[], object] = lambda: None,
 ) -> Result:
-    """Time both in turn, `rounds` times; print and keep the result."""
-    first(), second()
-    rows = [(_time(first, calls), _time(second, calls)) for _ in range(rounds)]
+    """Time both in turn, `rounds` times, and one round more that does not count; `before` comes before each, untimed."""
+    rows = [(_time(first, calls, before), _time(second, calls, before)) for _ in range(rounds + 1)][1:]
     ratios = sorted(mine / its for mine, its in rows)
     medians = (statistics.median(row[index] for row in rows) * 1e6 / calls for index in (0, 1))
     result = Result(title, *medians, statistics.median(ratios), ratios[0], ratios[-1])
@@ -42,7 +46,8 @@ def compare(
     return result
 
 
-def _time(work: Callable[[], object], calls: int) -> float:
+def _time(work: Callable[[], object], calls: int, before: Callable[[], object]) -> float:
+    before()
     begin = time.perf_counter()
     for _ in range(calls):
         work()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,17 @@ from sqlalchemy import URL, ClauseElement, create_engine
 
 from benchmarks.measure import compare
 from jobstate import Event, Job, Jobs, Policy, decide
-from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
-from jobstate.adapters.sqlalchemy.codec import SNAPSHOT, Write
+from jobstate.adapters.sqlalchemy import SQLAlchemyRepository, Tables
+from jobstate.adapters.sqlalchemy.codec import SNAPSHOT, Row, Write
+from jobstate.adapters.sqlalchemy.prepared import Prepared
+from jobstate.adapters.sqlalchemy.sqlite import SQLite
 from jobstate.lifecycle import Accepted
+from jobstate.model import JobFilter
 from jobstate.payload import encode
-from tests.postgresql import engine_of
+from jobstate.query import PageRequest
+from jobstate.testing import ManualClock
+from tests.postgresql import emptied, engine_of
+from tests.rows import filled, row_id
 
 POLICY = Policy(max_attempts=1_000_000)
 AUTOMATIC: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
@@ -91,8 +98,109 @@ def postgresql(url: URL, kind: str) -> None:
     engine.dispose()
 
 
-def sqlite(folder: Path) -> None:
-    """The same on SQLite, and on Python's sqlite3."""
-    engine = create_engine(f"sqlite:///{folder / 'jobs.sqlite'}", **AUTOMATIC)
+def _prepared(repository: SQLAlchemyRepository, job_id: str) -> tuple[Prepared, Prepared, Prepared, tuple[Row, Row]]:
+    """The repository's own statements to read, save and note, and the values of a save and of its record."""
+    decision = _cancelled(repository.load(job_id))
+    repository.save(decision)
+    write = Write(decision, history=True)
+    backend = repository._store.backend
+    assert isinstance(backend, SQLite)
+    assert write.record is not None
+    read = repository._store._reading.load(False, ())
+    return read, backend.kept.get(("save", tuple(write.row)), _nothing), backend._record, (write.row, write.record)
+
+
+def sqlite(folder: Path, kind: str) -> None:
+    """The same on SQLite, and on Python's sqlite3: there a save is a transaction of two statements."""
+    file = folder / "jobs.sqlite"
+    engine = create_engine(f"sqlite:///{file}", **AUTOMATIC)
     repository = SQLAlchemyRepository(engine)
     repository.create_schema()
+    ours, theirs = new_job(repository), new_job(repository)
+    read, save, note, values = _prepared(repository, theirs)
+    connection = sqlite3.connect(file, isolation_level=None)
+
+    def by_hand() -> None:
+        row = connection.execute(read.text, (theirs,)).fetchone()
+        version = dict(zip(SNAPSHOT, from_json(row[0]), strict=True))["version"]
+        record = {**values[1], "version": version + 1, "changes": encode({"cancelled": True, "version": version + 1})}
+        row = {**values[0], "version": version + 1, "at_id": theirs, "at_version": version}
+        connection.execute("BEGIN IMMEDIATE")
+        assert connection.execute(save.text, [row[name] for name in save.names or ()]).rowcount == 1
+        connection.execute(note.text, [record[name] for name in note.names or ()])
+        connection.execute("COMMIT")
+
+    compare(f"load and save on SQLite, {kind} / the same statements on sqlite3", through(repository, ours), by_hand, 100)
+    connection.close()
+    engine.dispose()
+
+
+def payloads(repository: SQLAlchemyRepository, kind: str) -> None:
+    """Every transition of a job with a 5 MB request, and of one with 1 KB."""
+    jobs = Jobs(repository, policy=POLICY)
+    sizes = {size: new_job(repository, {"data": "x" * size}) for size in (5_000_000, 1_000)}
+
+    def life(size: int) -> Callable[[], object]:
+        def run() -> None:
+            attempt = jobs.start(jobs.retrieve(sizes[size]).delivery, include_request=False)
+            attempt.heartbeat(0.5)
+            attempt.give_back()
+            jobs.cancel(sizes[size])
+            jobs.retry(sizes[size])
+
+        return run
+
+    compare(f"five transitions on {kind}, a request of 5 MB / of 1 KB", life(5_000_000), life(1_000), 20)
+
+
+_EXPIRE = """
+WITH moved AS (
+    UPDATE jobstate_jobs SET status = 'expired', version = version + 1, operation = 'op', updated_at = %(now)s
+    WHERE status <> 'expired' AND expires_at <= %(now)s RETURNING id, version, attempt_count
+)
+INSERT INTO jobstate_history (job_id, version, event, source, target, at, attempt, operation, actor, reason, changes)
+SELECT id, version, 'expire', 'completed', 'expired', %(now)s, attempt_count, 'op', NULL, NULL, %(changes)s FROM moved
+"""
+
+
+def expiry(url: URL, rows: int = 100_000) -> None:
+    """A sweep over many due jobs, with their history, and one bare statement that does the same."""
+    engine = engine_of(url, **AUTOMATIC)
+    repository = SQLAlchemyRepository(engine)
+    now = 1_900_000_000
+    jobs = Jobs(repository, clock=ManualClock(now))
+    changes = encode({"status": "expired", "version": 4, "operation": "op", "updated_at": now})
+
+    def prepared() -> None:
+        emptied(engine)
+        repository.create_schema()
+        filled(engine, rows, due=True)
+
+    def swept() -> None:
+        assert jobs.expire().failed == 0
+
+    def bare() -> None:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(_EXPIRE, {"now": now, "changes": changes})
+
+    compare(f"expire {rows:,} on PostgreSQL, history on / one bare statement", swept, bare, rounds=3, before=prepared)
+    emptied(engine)
+    engine.dispose()
+
+
+def pages(url: URL) -> None:
+    """A page of 50 from the middle of a million jobs, and of a hundred thousand."""
+    engine = engine_of(url, **AUTOMATIC)
+    large, small = (SQLAlchemyRepository(engine, Tables(prefix=prefix)) for prefix in ("jobstate_", "small_"))
+    for repository, rows in ((large, 1_000_000), (small, 100_000)):
+        repository.create_schema()
+        filled(engine, rows, prefix=repository.tables.prefix)
+
+    def page(repository: SQLAlchemyRepository, rows: int) -> Callable[[], object]:
+        where, asked = JobFilter(organization_id="org_7"), PageRequest(50, after=row_id(rows // 2))
+        return lambda: repository.list(where, asked)
+
+    compare("a page of 50 of 1,000,000 / of 100,000 on PostgreSQL", page(large, 1_000_000), page(small, 100_000), 100)
+    emptied(engine)
+    emptied(engine, "small_")
+    engine.dispose()

@@ -32,9 +32,12 @@ def _started(folder: Path) -> Any:
 
 
 @contextmanager
-def running(*, durable: bool = False) -> Generator[tuple[URL, Any]]:
-    """A server of one's own: its address, and its handle. Unless it is `durable`, it does not wait for the disk."""
-    with tempfile.TemporaryDirectory(prefix="jobstate-", ignore_cleanup_errors=True) as name:
+def running(*, durable: bool = False, folder: str | None = None) -> Generator[tuple[URL, Any]]:
+    """A server of one's own, in a folder below this one: its address, and its handle.
+
+    Unless it is `durable`, it does not wait for the disk.
+    """
+    with tempfile.TemporaryDirectory(prefix="jobstate-", dir=folder, ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o755)  # as root, the server runs as another user
         server = _started(Path(name))
         url = make_url(server.get_uri())

@@ -11,16 +11,17 @@ EXPIRED_BY = 1_760_000_000
 """By then those that are expired or failed are past their time (Unix seconds), and no other."""
 
 _FILL = """
-INSERT INTO jobstate_jobs (
+INSERT INTO {prefix}jobs (
     id, organization_id, endpoint, metadata, status, held, version, run, operation, dispatch_count, attempt_count, attempt_base,
     give_backs, max_attempts, ttl, cancelled, created_at, updated_at, expires_at, dispatched_at, lease_token, lease_expires_at,
     cleanup_started_at, cleanup_completed_at
 )
 SELECT
     'job_' || lpad(to_hex(n), 21, '0'), 'org_' || n % 20, '/v1/' || n % 13,
-    CASE WHEN n % 10 = 0 THEN jsonb_build_object('batch', 'b' || n / 1000) ELSE '{}' END,
+    CASE WHEN n % 10 = 0 THEN jsonb_build_object('batch', 'b' || n / 1000) ELSE '{{}}' END,
     status, false, 3, 1, 'op', 1, 1, 0, 0, 3, 604800, status = 'cancelled', second, second,
-    CASE WHEN status IN ('expired', 'failed') THEN second ELSE second + 100000000 END, CASE WHEN n % 2 = 0 THEN second END,
+    CASE WHEN status IN ('expired', 'failed') OR :due THEN second ELSE second + 100000000 END,
+    CASE WHEN n % 2 = 0 THEN second END,
     CASE WHEN status = 'in_progress' THEN 'lease' END, CASE WHEN status = 'in_progress' THEN second END,
     CASE WHEN status = 'expired' AND n % 3 > 0 THEN second END, CASE WHEN status = 'expired' AND n % 3 > 1 THEN second END
 FROM (
@@ -33,12 +34,12 @@ FROM (
 """
 
 
-def filled(engine: Engine, high: int, low: int = 1) -> None:
-    """Jobs numbered from `low` to `high`, and statistics of the table."""
+def filled(engine: Engine, high: int, low: int = 1, *, prefix: str = "jobstate_", due: bool = False) -> None:
+    """Jobs numbered from `low` to `high`, and statistics of the table; with `due`, all of them are past their time."""
     with engine.begin() as connection:
-        connection.execute(text(_FILL), {"low": low, "high": high})
+        connection.execute(text(_FILL.format(prefix=prefix)), {"low": low, "high": high, "due": due})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE jobstate_jobs"))
+        connection.execute(text(f"VACUUM ANALYZE {prefix}jobs"))
 
 
 def row_id(number: int) -> str:

@@ -11,19 +11,19 @@ from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect
 class Prepared:
     """A statement for one dialect: its text, and the order of its parameters where the driver takes them by place."""
 
-    __slots__ = ("_fixed", "_names", "text")
+    __slots__ = ("_fixed", "names", "text")
 
     def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
         compiled: Any = statement.compile(dialect=dialect)
         names: Sequence[str] | None = compiled.positiontup
         self.text = str(compiled)
-        self._names: tuple[str, ...] | None = None if names is None else tuple(names)
+        self.names: tuple[str, ...] | None = None if names is None else tuple(names)
         self._fixed: dict[str, Any] = {name: value for name, value in compiled.params.items() if value is not None}
         """Values that the dialect has put in, such as an offset of 0."""
 
     def run(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
         """Run it with these values by name; what it does not name is left out. Values go to the driver as they are."""
-        names = self._names
+        names = self.names
         if self._fixed:
             values = {**values, **self._fixed}
         if names is None:

@@ -96,11 +96,12 @@ JOB_COLUMNS = tuple(name for name, _, _ in _COLUMNS)
 class Tables:
     """The library's tables on a MetaData, with a prefix and in a schema of the host's choice.
 
-    `metadata` is the host's, so that Alembic's autogenerate sees them; a new one by default. Attributes: `metadata`, and the
-    tables `jobs`, `payloads`, `history`, `schema_version`.
+    `metadata` is the host's, so that Alembic's autogenerate sees them; a new one by default. Attributes: `metadata`,
+    `prefix`, and the tables `jobs`, `payloads`, `history`, `schema_version`.
     """
 
     def __init__(self, metadata: MetaData | None = None, *, prefix: str = "jobstate_", schema: str | None = None) -> None:
+        self.prefix = prefix
         self.metadata = MetaData() if metadata is None else metadata
         self.jobs = Table(f"{prefix}jobs", self.metadata, *_job_columns(), schema=schema)
         self.payloads = Table(
