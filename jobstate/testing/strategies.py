@@ -105,7 +105,10 @@ def _payloads(kind: type[AnyJob] | Endpoint[Any, Any], drawing: Drawing) -> _Pay
     response = _inner(cls.model_fields["response"].annotation)
     requests = _OBJECTS if request == Job.model_fields["request"].annotation else st.from_type(_inner(request))
     bodies = _body(response.model_fields["body"].annotation)
-    return _Payloads(cls, names, drawing.get("request", requests), drawing.get("response", bodies), response)
+    payloads = _Payloads(cls, names, drawing.get("request", requests), drawing.get("response", bodies), response)
+    payloads.request.validate()  # types are looked up now, once, not while an example is drawn
+    payloads.body.validate()
+    return payloads
 
 
 def _inner(annotation: Any) -> Any:
