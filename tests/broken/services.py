@@ -142,7 +142,6 @@ class LosesADeliveryForEver(MemoryDispatcher):
 
 LEFT = "a queued job has nothing of an earlier run (P5, P6)"
 FENCE = "a fenced worker changes nothing (P1, P2)"
-LIVE = "a live lease is never taken over (P19)"
 RUN = "a job with time left is run (P14, P22)"
 MARK = "what is marked was dispatched (P14)"
 STAYS = "a result changes by a retry only (P3)"
@@ -151,7 +150,6 @@ LIFECYCLE = [
     Broken("any token is the lease's", FENCE, without(guards.lease_is_own)),
     Broken("any run may start", "it is not possible, and was done", without(guards.run_is_current)),
     Broken("attempts are not counted", "attempts are the accepted starts (P7)", writing(Event.START, attempt_count=0)),
-    Broken("attempts without end", "no path exceeds the budget (P7, P8)", without(guards.attempts_left)),
     Broken(
         "a retry keeps the cancel flag",
         "a queued job has nothing of an earlier run",
@@ -163,8 +161,7 @@ LIFECYCLE = [
         writing(Event.RETRY, "error"),
     ),
     Broken("a retry is the same run", STAYS, writing(Event.RETRY, "run")),
-    Broken("a retry after clean-up", "it is not possible, and was done", without(guards.cleanup_not_begun)),
-    Broken("a live lease is expired", LIVE, without(guards.lease_is_not_live)),
+    Broken("a retry after clean-up", "an active job has its request whole (P9, P22)", without(guards.cleanup_not_begun)),
     Broken(
         "an expiry keeps no result",
         "a result changes by a retry only (P3)",
@@ -222,15 +219,8 @@ DISPATCHERS = [
 ]
 
 RARE = {
-    *(
-        "any token is the lease's",
-        "any run may start",
-        "attempts without end",
-        "a retry keeps the error",
-        "a retry after clean-up",
-    ),
-    *("a live lease is expired", "a heartbeat that does not help", "a conflict is success", "a lost answer is success"),
-    *("WritesTheRecordOfAStaleSave", "LosesUpdatesInBulk", "DropsThePayloadOnEachSave"),
+    *("any token is the lease's", "any run may start", "a retry keeps the error"),
+    *("a conflict is success", "a lost answer is success"),
 }
 """Faults that need many steps in one order: more runs are needed to meet them."""
 

@@ -97,8 +97,8 @@ def _budget(seen: Seen) -> Iterator[str]:
             used = (
                 0 if record.event == Event.RETRY else used + (record.event == Event.START) - (record.event == Event.GIVE_BACK)
             )
-        if used > seen.policy.max_attempts:
-            yield f"{row.id}: {used} attempts since its retry, {seen.policy.max_attempts} are allowed"
+        if used > seen.policy.max_attempts - (row.status is JobStatus.QUEUED):
+            yield f"{row.id} is {row.status}: {used} attempts since its retry, {seen.policy.max_attempts} are allowed"
 
 
 def _replays(seen: Seen) -> Iterator[str]:
