@@ -155,22 +155,12 @@ LIFECYCLE = [
         "a queued job has nothing of an earlier run",
         writing(Event.RETRY, "cancelled"),
     ),
-    Broken(
-        "a retry keeps the error",
-        "a queued job has nothing of an earlier run",
-        writing(Event.RETRY, "error"),
-    ),
     Broken("a retry is the same run", STAYS, writing(Event.RETRY, "run")),
     Broken("a retry after clean-up", "an active job has its request whole (P9, P22)", without(guards.cleanup_not_begun)),
     Broken(
         "an expiry keeps no result",
         "a result changes by a retry only (P3)",
         writing(Event.EXPIRE, error=None, completed_at=None),
-    ),
-    Broken(
-        "a heartbeat that does not help",
-        "a live lease is never taken over (P19)",
-        writing(Event.HEARTBEAT, "lease"),
     ),
 ]
 
@@ -217,11 +207,5 @@ DISPATCHERS = [
     Broken("LosesADeliveryForEver", "", dispatcher=LosesADeliveryForEver),
     Broken("DropsARunItHasSeen", "", dispatcher=dispatchers.DropsARunItHasSeen),
 ]
-
-RARE = {
-    *("any token is the lease's", "any run may start", "a retry keeps the error"),
-    *("a conflict is success", "a lost answer is success"),
-}
-"""Faults that need many steps in one order: more runs are needed to meet them."""
 
 SERVICES = [*LIFECYCLE, *FLOWS, *REPOSITORIES, *DISPATCHERS]
