@@ -59,7 +59,7 @@ class OnAsyncMemory(AsyncJobsMachine):
         return AsyncMemoryRepository()
 
 
-MACHINES: list[tuple[type[Machine], int]] = [(OnMemory, 60), (OnSQLite, 10), (OnAsyncMemory, 30)]
+MACHINES: list[tuple[type[Machine], int]] = [(OnMemory, 40), (OnSQLite, 8), (OnAsyncMemory, 15)]
 
 
 @pytest.mark.parametrize(("machine", "examples"), MACHINES, ids=[machine.__name__ for machine, _ in MACHINES])
@@ -70,7 +70,7 @@ def test_a_right_service_keeps_its_promises(machine: type[Machine], examples: in
 @pytest.mark.full
 @pytest.mark.parametrize(("machine", "examples"), MACHINES, ids=[machine.__name__ for machine, _ in MACHINES])
 def test_a_right_service_keeps_its_promises_for_long(machine: type[Machine], examples: int) -> None:
-    run_state_machine_as_test(machine, settings=settings(RUNS, max_examples=20 * examples, stateful_step_count=60))
+    run_state_machine_as_test(machine, settings=settings(RUNS, max_examples=10 * examples, stateful_step_count=60))
 
 
 def caught(broken: Broken, patch: pytest.MonkeyPatch, examples: int) -> str:

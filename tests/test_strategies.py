@@ -17,7 +17,7 @@ from jobstate.testing.history import JobHistory
 from jobstate.testing.strategies import BEGIN, events, histories, jobs, policies
 from jobstate.testing.table_coverage import TableCoverage
 
-DRAWN = settings(max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+DRAWN = settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 PLAIN = st.just(Policy())
 
 V, Q, P = JobStatus.VALIDATING, JobStatus.QUEUED, JobStatus.IN_PROGRESS
