@@ -9,11 +9,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
 
-import pytest
-
 from jobstate.drivers import Ports, SystemClock, perform, perform_async
 from jobstate.effects import Effect, Flow
 from jobstate.model import Delivery
+from jobstate.testing.extra import needs_extra
+
+with needs_extra("testing"):
+    import pytest
 
 Case = Callable[..., Flow[None]]
 
