@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from jobstate.errors import InvalidInputError
-from jobstate.model import Artifact, JobError, JobResponse, JobWarning
+from jobstate.model import Artifact, JobError, JobResponse, JobWarning, construct
 
 DEPTH = 200
 """How deep a payload may be nested: what pydantic's JSON parser takes, wherever it is called from."""
@@ -113,7 +113,7 @@ def describe_artifacts(prefix: str, artifacts: Mapping[str, bytes]) -> tuple[Art
     """References to artifacts under a prefix, in the order of their names; None for none."""
     return (
         tuple(
-            Artifact.model_construct(name=name, key=prefix + name, size=len(data), digest=sha256(data).hexdigest())
+            construct(Artifact, name=name, key=prefix + name, size=len(data), digest=sha256(data).hexdigest())
             for name, data in sorted(artifacts.items())
         )
         or None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from jobstate.lifecycle.machine import AnyJob, Facts
-from jobstate.model import JobError, JobWarning, Lease
+from jobstate.model import JobError, JobWarning, Lease, construct
 from jobstate.policy import Policy, seconds
 
 WORKER_LOST = "worker_lost"
@@ -91,7 +91,7 @@ def start(job: AnyJob, at: int, facts: Facts, policy: Policy) -> dict[str, Any]:
         "attempt_count": job.attempt_count + 1,
         "started_at": at,
         "last_attempt_at": at,
-        "lease": Lease.model_construct(token=facts["token"], expires_at=end),
+        "lease": construct(Lease, token=facts["token"], expires_at=end),
     }
 
 
@@ -99,7 +99,7 @@ def heartbeat(job: AnyJob, at: int, facts: Facts, policy: Policy) -> dict[str, A
     lease = job.lease
     if lease is not None and lease.expires_at is not None and policy.lease_seconds is not None:
         end = max(lease.expires_at, at + policy.lease_seconds)
-        lease = Lease.model_construct(token=lease.token, expires_at=end)
+        lease = construct(Lease, token=lease.token, expires_at=end)
     return {"lease": lease, "progress": facts.get("progress", job.progress), "warnings": _all_warnings(job, facts)}
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from jobstate.errors import InvalidInputError
 from jobstate.lifecycle.changes import EVERY_WRITE
 from jobstate.lifecycle.machine import AnyJob
-from jobstate.model import PAYLOADS, HistoryRecord, Job, JobStatus, evolve, plain
+from jobstate.model import PAYLOADS, HistoryRecord, Job, JobStatus, construct, evolve, plain
 from jobstate.payload import describe_artifacts, invalid_input, request_digest, request_prefix
 from jobstate.policy import Policy, seconds
 
@@ -91,7 +91,8 @@ def mark_created(job: AnyJob, task_name: str) -> AnyJob:
 
 def creation_record(job: AnyJob, actor: str | None = None, reason: str | None = None) -> HistoryRecord:
     """The first record of a job's history: every field but the payloads."""
-    return HistoryRecord.model_construct(
+    return construct(
+        HistoryRecord,
         job_id=job.id,
         version=job.version,
         event="created",

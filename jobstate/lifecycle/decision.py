@@ -31,6 +31,7 @@ from jobstate.model import (
     JobResponse,
     JobStatus,
     JobWarning,
+    construct,
     evolve,
     plain,
 )
@@ -122,7 +123,8 @@ class Accepted(NamedTuple):
         """The history record that is written with the save; None for an event that leaves none."""
         if self.event in UNRECORDED:
             return None
-        return HistoryRecord.model_construct(
+        return construct(
+            HistoryRecord,
             job_id=self.job_id,
             version=self.version + 1,
             event=self.event,

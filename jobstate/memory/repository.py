@@ -17,7 +17,7 @@ from jobstate.errors import (
     StaleJobError,
 )
 from jobstate.lifecycle import Accepted
-from jobstate.model import PAYLOADS, HistoryRecord, Job, JobFilter, JobResponse, evolve
+from jobstate.model import PAYLOADS, HistoryRecord, Job, JobFilter, JobResponse, construct, evolve
 from jobstate.payload import encode
 from jobstate.ports import AsyncWithin, Within
 from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest, due_time
@@ -32,7 +32,7 @@ def _encode_payload(name: str, value: Any) -> str:
 
 def _decode_payload(name: str, text: str) -> Any:
     value = json.loads(text)
-    return JobResponse[Any].model_construct(status_code=value[0], body=value[1]) if name == "response" else value
+    return construct(JobResponse[Any], status_code=value[0], body=value[1]) if name == "response" else value
 
 
 _MUTABLE = ("metadata", "trace_context", "error", "warnings")

@@ -27,6 +27,7 @@ from jobstate.model import (
     JobStatus,
     JobWarning,
     Lease,
+    construct,
     plain,
     stored_job,
 )
@@ -93,7 +94,7 @@ def _decode_payload(name: str, text: str | None) -> Any:
     if text is None:
         return None
     value = json.loads(text)
-    return JobResponse[Any].model_construct(status_code=value[0], body=value[1]) if name == "response" else value
+    return construct(JobResponse[Any], status_code=value[0], body=value[1]) if name == "response" else value
 
 
 def job_of(snapshot: str, progress: float | None, payloads: Mapping[str, str | None]) -> AnyJob:
@@ -113,7 +114,7 @@ def job_of(snapshot: str, progress: float | None, payloads: Mapping[str, str | N
     except (ValueError, TypeError, LookupError) as error:
         raise UnreadableJobError(str(state["id"]), name, str(error)) from error
     token, end = state.pop("lease_token"), state.pop("lease_expires_at")
-    state["lease"] = None if token is None else Lease.model_construct(token=token, expires_at=end)
+    state["lease"] = None if token is None else construct(Lease, token=token, expires_at=end)
     return stored_job(state)
 
 
@@ -152,7 +153,7 @@ def record_of(row: Sequence[Any]) -> HistoryRecord:
         fields["changes"] = json.loads(fields["changes"])
     except (ValueError, TypeError) as error:
         raise UnreadableJobError(str(fields["job_id"]), f"history at version {fields['version']}", str(error)) from error
-    return HistoryRecord.model_construct(**fields)
+    return construct(HistoryRecord, **fields)
 
 
 class Write:
