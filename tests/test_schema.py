@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,49 +17,11 @@ from jobstate.errors import RepositoryError
 from jobstate.model import HistoryRecord, JobFilter
 from tests import schemas
 from tests.postgresql import async_engine_of, emptied, engine_of
-from tests.sql import aiosqlite_engine, sqlite_engine
+from tests.sql import aiosqlite_engine, shape, sqlite_engine
 from tests.support import at_once
 
 SEVERAL = 6
 RELEASED = sorted(tuple(path.name.split(".")[:2]) for path in schemas.FOLDER.glob("*.sql"))
-Shape = list[tuple[Any, ...]]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engines(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Engine]]:
-    """As many engines on one empty database as are asked for."""
-    made: list[Engine] = []
-
-    def make() -> Engine:
-        url: URL | None = request.getfixturevalue("server") if request.param == "postgresql" else None
-        made.append(sqlite_engine(tmp_path) if url is None else engine_of(url))
-        return made[-1]
-
-    if request.param == "postgresql":
-        emptied(make())
-    yield make
-    for engine in made:
-        engine.dispose()
-
-
-def shape(engine: Engine) -> Shape:
-    """All that stands in the database under the library's prefix, as the database itself describes it."""
-    asked = {
-        "sqlite": ["SELECT name, sql FROM sqlite_master WHERE name LIKE 'jobstate%'"],
-        "postgresql": [
-            "SELECT table_name, column_name, ordinal_position, data_type, character_maximum_length, is_nullable,"
-            " collation_name, column_default FROM information_schema.columns WHERE table_name LIKE 'jobstate%'",
-            "SELECT tablename, indexdef FROM pg_indexes WHERE tablename LIKE 'jobstate%'",
-            "SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint WHERE conname LIKE 'jobstate%'",
-        ],
-    }[engine.dialect.name]
-    with engine.connect() as connection:
-        rows = [row for question in asked for row in connection.execute(text(question))]
-    return sorted(tuple(_plain(value) for value in row) for row in rows)
-
-
-def _plain(value: object) -> str:
-    return " ".join(str(value).split()).replace("( ", "(").replace(" )", ")")
 
 
 def version(engine: Engine) -> list[int]:
