@@ -189,6 +189,42 @@ def test_tables_that_do_not_say_of_which_version_they_are_are_refused(engines: C
     assert version(engine) == [schema.VERSION]
 
 
+@pytest.mark.parametrize("commits", [False, True])
+def test_in_the_hosts_transaction_the_schema_is_created_if_it_commits(engines: Callable[[], Engine], commits: bool) -> None:
+    engine = engines()
+    repository = SQLAlchemyRepository(engine)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE jobstate_host (id INTEGER)"))
+    with engine.connect() as connection:
+        connection.execute(text("INSERT INTO jobstate_host VALUES (1)"))
+        bound = repository.bind(connection)
+        bound.create_schema()
+        assert bound.upgrade_schema() == (schema.VERSION, schema.VERSION)
+        if commits:
+            connection.commit()
+    with engine.begin() as connection:
+        assert connection.execute(text("SELECT count(*) FROM jobstate_host")).scalar_one() == commits
+        connection.execute(text("DROP TABLE jobstate_host"))
+    assert (len(shape(engine)) > 0) == commits
+    repository.create_schema()
+    assert version(engine) == [schema.VERSION]
+
+
+def test_an_async_repository_does_the_same_in_the_hosts_transaction(tmp_path: Path) -> None:
+    async def main() -> int:
+        engine = aiosqlite_engine(tmp_path)
+        repository = AsyncSQLAlchemyRepository(engine)
+        async with engine.begin() as connection:
+            await connection.execute(text("CREATE TABLE own (id INTEGER)"))
+            await connection.execute(text("INSERT INTO own VALUES (1)"))
+            await repository.bind(connection).create_schema()
+        count = await repository.count(JobFilter())
+        await engine.dispose()
+        return count
+
+    assert asyncio.run(main()) == 0
+
+
 def test_no_server_had_version_1(server: URL) -> None:
     engine = engine_of(server)
     emptied(engine)
