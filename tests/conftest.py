@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy import URL
 
 from tests.postgresql import server
+from tests.sql import engines
 from tests.support import WORLDS, World, make_world
 from tests.wire import Wire
 
-__all__ = ["server"]
+__all__ = ["engines", "server"]
 
 
 @pytest.fixture(scope="session")

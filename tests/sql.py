@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,43 @@ def _without_sync(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous = OFF")
     cursor.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engines(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Engine]]:
+    """As many engines on one empty database as are asked for."""
+    made: list[Engine] = []
+
+    def make() -> Engine:
+        url: URL | None = request.getfixturevalue("server") if request.param == "postgresql" else None
+        made.append(sqlite_engine(tmp_path) if url is None else engine_of(url))
+        return made[-1]
+
+    if request.param == "postgresql":
+        emptied(make())
+    yield make
+    for engine in made:
+        engine.dispose()
+
+
+def shape(engine: Engine) -> list[tuple[str, ...]]:
+    """All that stands in the database under the library's prefix, as the database itself describes it."""
+    asked = {
+        "sqlite": ["SELECT name, sql FROM sqlite_master WHERE name LIKE 'jobstate%'"],
+        "postgresql": [
+            "SELECT table_name, column_name, ordinal_position, data_type, character_maximum_length, is_nullable,"
+            " collation_name, column_default FROM information_schema.columns WHERE table_name LIKE 'jobstate%'",
+            "SELECT tablename, indexdef FROM pg_indexes WHERE tablename LIKE 'jobstate%'",
+            "SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint WHERE conname LIKE 'jobstate%'",
+        ],
+    }[engine.dialect.name]
+    with engine.connect() as connection:
+        rows = [row for question in asked for row in connection.execute(text(question))]
+    return sorted(tuple(_plain(value) for value in row) for row in rows)
+
+
+def _plain(value: object) -> str:
+    return " ".join(str(value).split()).replace("( ", "(").replace(" )", ")")
 
 
 class OnSQLite:

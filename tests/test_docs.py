@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL
 
 from jobstate import diagram
 from jobstate.lifecycle import MACHINE
 from jobstate.testing.contracts import DispatcherContract, RepositoryContract, clauses
 from jobstate.testing.contracts.clauses import Contract
+from tests.postgresql import emptied, engine_of
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,10 +43,19 @@ def _write_files(page: Path, folder: Path) -> None:
             (folder / name[1]).write_text(block)
 
 
-def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+def _run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]), **variables}
     command = [sys.executable, "-W", "error", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def _database(request: pytest.FixtureRequest) -> str:
+    """An empty one, on the server that the tests share."""
+    url: URL = request.getfixturevalue("server").set(drivername="postgresql+psycopg")
+    engine = engine_of(url)
+    emptied(engine)
+    engine.dispose()
+    return url.render_as_string(hide_password=False)
 
 
 def test_the_page_of_the_lifecycle_is_fresh() -> None:
@@ -68,9 +79,12 @@ def test_the_diagram_has_every_move_of_the_machine_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(("name", "page", "code"), _blocks(), ids=[name for name, _, _ in _blocks()])
-def test_code_in_the_documents_runs_and_prints_what_it_says(name: str, page: Path, code: str, tmp_path: Path) -> None:
+def test_code_in_the_documents_runs_and_prints_what_it_says(
+    name: str, page: Path, code: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     _write_files(page, tmp_path)
-    done = _run(tmp_path, "-c", code)
+    variables = {"DATABASE_URL": _database(request)} if "DATABASE_URL" in code else {}
+    done = _run(tmp_path, "-c", code, **variables)
     assert done.returncode == 0, done.stderr
     promised = [line.split("#")[-1].strip() for line in code.splitlines() if line.lstrip().startswith("print(") and "#" in line]
     assert all(words in done.stdout for words in promised), done.stdout

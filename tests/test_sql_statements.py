@@ -27,7 +27,10 @@ class Seen:
         event.listen(engine, "before_cursor_execute", self._note)
 
     def _note(self, _c: Any, _u: Any, statement: str, _p: Any, _x: Any, _m: bool) -> None:
-        (self.control if statement.startswith(CONTROL) else self.statements).append(statement)
+        if statement.startswith(CONTROL):
+            self.control.append(statement.split()[0])
+        else:
+            self.statements.append(statement)
 
     def of(self, call: Callable[[], object]) -> tuple[int, list[str]]:
         """How many statements a call takes, and which control them."""

@@ -47,7 +47,7 @@ Shape = tuple[tuple[str, ...], tuple[tuple[str, bool], ...], bool]
 class PostgreSQL(Backend):
     """A PostgreSQL server, version 13 or later."""
 
-    begin = "BEGIN"
+    begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
     in_one = True
     holds_rows = True
 

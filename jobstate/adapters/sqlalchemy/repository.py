@@ -64,9 +64,11 @@ class SQLAlchemyRepository:
     def create_schema(self) -> None:
         """Create the tables and indexes where there are none; safe to call at every start. A SQLite file is switched to WAL.
 
-        Raises RepositoryError for tables of another version: `upgrade_schema` brings them to this one.
+        Bound to a transaction of the host's, it is a part of that, and a file's mode stays. Raises RepositoryError for tables
+        of another version: `upgrade_schema` brings them to this one.
         """
-        self._read(self._store.backend.create)
+        if self._host is None:
+            self._read(self._store.backend.create)
         self._whole("schema", lambda connection: schema.create(connection, self.tables))
 
     def upgrade_schema(self) -> tuple[int, int]:
@@ -195,7 +197,8 @@ class AsyncSQLAlchemyRepository:
 
     async def create_schema(self) -> None:
         """As `SQLAlchemyRepository.create_schema`."""
-        await self._read(self._store.backend.create)
+        if self._host is None:
+            await self._read(self._store.backend.create)
         await self._whole("schema", lambda connection: schema.create(connection, self.tables))
 
     async def upgrade_schema(self) -> tuple[int, int]:

@@ -1,0 +1,17 @@
+CREATE TABLE jobstate_history (job_id VARCHAR(32) COLLATE "C" NOT NULL, version INTEGER NOT NULL, event VARCHAR(32) NOT NULL, source VARCHAR(16), target VARCHAR(16) NOT NULL, at BIGINT NOT NULL, attempt INTEGER NOT NULL, operation VARCHAR(64) NOT NULL, actor TEXT, reason TEXT, changes TEXT NOT NULL, PRIMARY KEY (job_id, version));
+CREATE TABLE jobstate_jobs (id VARCHAR(32) COLLATE "C" NOT NULL, organization_id VARCHAR(255) NOT NULL, endpoint VARCHAR(255) NOT NULL, metadata JSONB NOT NULL, idempotency_key VARCHAR(255), request_digest VARCHAR(64), trace_context TEXT, status VARCHAR(16) NOT NULL, held BOOLEAN NOT NULL, version INTEGER NOT NULL, run INTEGER NOT NULL, operation VARCHAR(64) NOT NULL, lease_token VARCHAR(255), lease_expires_at BIGINT, available_at BIGINT, retried_at BIGINT, retry_key VARCHAR(255), task_name TEXT, dispatched_at BIGINT, dispatch_count INTEGER NOT NULL, dispatch_delayed_at BIGINT, request_artifacts TEXT, response_artifacts TEXT, result_digest VARCHAR(64), error TEXT, warnings TEXT, progress FLOAT, attempt_count INTEGER NOT NULL, attempt_base INTEGER NOT NULL, give_backs INTEGER NOT NULL, max_attempts INTEGER NOT NULL, ttl BIGINT NOT NULL, last_attempt_at BIGINT, last_failure_code VARCHAR(128), cancelled BOOLEAN NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, started_at BIGINT, completed_at BIGINT, expires_at BIGINT NOT NULL, cleanup_started_at BIGINT, cleanup_completed_at BIGINT, PRIMARY KEY (id));
+CREATE TABLE jobstate_payloads (job_id VARCHAR(32) COLLATE "C" NOT NULL, name VARCHAR(16) NOT NULL, data TEXT NOT NULL, PRIMARY KEY (job_id, name));
+CREATE TABLE jobstate_schema_version (version INTEGER NOT NULL, PRIMARY KEY (version));
+CREATE INDEX jobstate_by_creation ON jobstate_jobs (organization_id, created_at);
+CREATE INDEX jobstate_by_metadata ON jobstate_jobs USING gin (metadata jsonb_path_ops) WHERE metadata != '{}';
+CREATE INDEX jobstate_by_organization ON jobstate_jobs (organization_id, id);
+CREATE INDEX jobstate_by_organization_status ON jobstate_jobs (organization_id, status, id);
+CREATE INDEX jobstate_by_status ON jobstate_jobs (status, id);
+CREATE INDEX jobstate_due_cleaned ON jobstate_jobs (status, cleanup_completed_at, id) WHERE status = 'expired' AND cleanup_completed_at IS NOT NULL;
+CREATE INDEX jobstate_due_cleaning ON jobstate_jobs (status, cleanup_started_at, id) WHERE status = 'expired' AND cleanup_started_at IS NOT NULL AND cleanup_completed_at IS NULL;
+CREATE INDEX jobstate_due_expiring ON jobstate_jobs (expires_at, id) WHERE status != 'expired';
+CREATE INDEX jobstate_due_pending ON jobstate_jobs (status, coalesce(available_at, retried_at, created_at), id) WHERE status = 'queued' AND dispatched_at IS NULL;
+CREATE INDEX jobstate_due_uncleaned ON jobstate_jobs (status, expires_at, id) WHERE status = 'expired' AND cleanup_started_at IS NULL;
+CREATE INDEX jobstate_due_unleased ON jobstate_jobs (status, lease_expires_at, id) WHERE status = 'in_progress' AND lease_expires_at IS NOT NULL;
+CREATE INDEX jobstate_due_unstarted ON jobstate_jobs (status, greatest(available_at, dispatched_at), id) WHERE status = 'queued' AND dispatched_at IS NOT NULL;
+CREATE UNIQUE INDEX jobstate_idempotency ON jobstate_jobs (organization_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
