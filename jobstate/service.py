@@ -71,7 +71,11 @@ class Jobs(Face):
         return self._run(self._create(endpoint, request, options))
 
     def accept(self, job_id: str, *, actor: str | None = None, reason: str | None = None) -> Job:
-        """Queue a job that was created with `validating=True`."""
+        """Queue a job that was created with `validating=True`.
+
+        A job whose `create` raised while its artifacts were being put is validating too: do not accept it, some may be missing.
+        Repeat the `create` under its idempotency key: that puts the same artifacts and accepts it, unless it is held.
+        """
         return self._run(self._change(Event.ACCEPT, job_id, {}, actor, reason))
 
     def reject(self, job_id: str, error: JobError, *, actor: str | None = None, reason: str | None = None) -> Job:

@@ -172,8 +172,8 @@ MUTANTS = [
     Mutant(
         "a failed dispatch is an error",
         "flows/dispatch.py",
-        "    except Exception:\n        return (yield from _note_delay(scope, job)) if tell else job\n",
-        "    except KeyError:\n        return (yield from _note_delay(scope, job)) if tell else job\n",
+        "    except Exception:\n        if scope.bound:\n",
+        "    except KeyError:\n        if scope.bound:\n",
         UNDELIVERED,
     ),
     Mutant(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jobstate.memory import AsyncMemoryArtifactStore, AsyncMemoryDispatcher, MemoryArtifactStore, MemoryDispatcher
-from jobstate.model import Delivery
+from jobstate.model import Delivery, Job, JobResponse, evolve
 from jobstate.testing.contracts import (
     ArtifactStoreContract,
     ArtifactStoreRaces,
@@ -66,6 +66,21 @@ def breaks(case: Callable[[Path], None], folder: Path) -> bool:
 
 def test_the_correct_one_keeps_every_clause(tmp_path: Path) -> None:
     assert failed(contract_of(Base), tmp_path) == set()
+
+
+def test_a_response_without_a_type_is_as_good_as_one_of_anything(tmp_path: Path) -> None:
+    class AnswersWithABareResponse(Base):
+        def load(self, job_id: str, **options: Any) -> Job[Any, Any]:
+            job = super().load(job_id, **options)
+            return job if job.response is None else evolve(job, {"response": _bare(job.response)})
+
+    assert failed(contract_of(AnswersWithABareResponse), tmp_path) == set()
+
+
+def _bare(response: JobResponse[Any]) -> JobResponse[Any]:
+    bare: JobResponse[Any] = JobResponse.model_construct(status_code=response.status_code, body=response.body)
+    assert type(bare) is not type(response)
+    return bare
 
 
 @pytest.mark.parametrize(("broken", "number"), BROKEN, ids=[f"{number}-{broken.__name__}" for broken, number in BROKEN])

@@ -59,6 +59,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
 }
 """How a column is read that is not the field itself; None is None."""
 
+_OPTIONAL = {name for name, field in Job.model_fields.items() if field.default is None}
 _FIELDS = tuple(name for name in Job.model_fields if name not in {"object", "lease", *PAYLOADS})
 _COLUMNS = (*_FIELDS, "lease_token", "lease_expires_at")
 _RECORD = tuple(HistoryRecord.model_fields)
@@ -84,8 +85,7 @@ def _job(row: Row) -> AnyJob:
     name = ""
     try:
         for name in _FIELDS:
-            value = row[name]
-            state[name] = _READ[name](value) if name in _READ and value is not None else value
+            state[name] = _value(name, row[name])
         if row["lease_token"] is not None:
             state["lease"] = Lease.model_construct(token=row["lease_token"], expires_at=row["lease_expires_at"])
         for name in PAYLOADS & set(row.keys()):
@@ -93,6 +93,12 @@ def _job(row: Row) -> AnyJob:
     except (ValueError, TypeError, LookupError) as error:
         raise UnreadableJobError(row["id"], name, str(error)) from error
     return stored_job(state)
+
+
+def _value(name: str, value: Any) -> Any:
+    if value is None and name not in _OPTIONAL:
+        raise ValueError("it is empty")
+    return _READ[name](value) if name in _READ and value is not None else value
 
 
 def _payload(name: str, text: str | None) -> Any:
@@ -104,6 +110,14 @@ def _payload(name: str, text: str | None) -> Any:
 
 def _payload_text(name: str, value: Any) -> str:
     return encode([value.status_code, value.body] if name == "response" else value)
+
+
+def _record(row: Row) -> HistoryRecord:
+    """The record of a row. Raises UnreadableJobError."""
+    try:
+        return HistoryRecord.model_validate({**row, "changes": json.loads(row["changes"])})
+    except (ValueError, TypeError) as error:
+        raise UnreadableJobError(row["job_id"], f"history at version {row['version']}", str(error)) from error
 
 
 def _read(rows: Sequence[Row]) -> tuple[list[AnyJob], list[UnreadableJobError]]:
@@ -269,7 +283,7 @@ class SQLite3Repository:
             self.save(transition)
         except RepositoryError as error:
             return error
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with one, the others are saved
             return RepositoryError(f"{transition.job_id}: {error}")
         return None
 
@@ -308,7 +322,7 @@ class SQLite3Repository:
         """As `Repository.history`."""
         statement = "SELECT * FROM history WHERE job_id = :id AND version > :version ORDER BY version"
         rows = self._rows(statement, {"id": job_id, "version": after_version})
-        return [HistoryRecord.model_validate({**dict(row), "changes": json.loads(row["changes"])}) for row in rows]
+        return [_record(row) for row in rows]
 
     def delete(self, job_id: str, version: int) -> None:
         """As `Repository.delete`."""

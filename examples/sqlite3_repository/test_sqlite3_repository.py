@@ -8,6 +8,7 @@ import pytest
 from sqlite3_repository import SQLite3Repository
 
 from jobstate import Delivery, Jobs, run_job
+from jobstate.errors import UnreadableJobError
 from jobstate.model import JobFilter, JobStatus
 from jobstate.query import Cursor, Due
 from jobstate.testing.contracts import RepositoryContract, RepositoryRaces
@@ -66,6 +67,24 @@ def test_a_due_page_is_read_from_its_index(due: Due, tmp_path: Path) -> None:
     repository.close()
     assert [line for line in plan if f"due_{due}" in line], plan
     assert not [line for line in plan if "TEMP B-TREE" in line], plan
+
+
+@pytest.mark.parametrize(
+    ("damage", "field"),
+    [
+        ("UPDATE jobs SET status = NULL", "status"),
+        ("UPDATE jobs SET error = '{}'", "error"),
+        ("UPDATE history SET changes = '{'", "history at version 1"),
+    ],
+)
+def test_what_cannot_be_read_is_named(damage: str, field: str, tmp_path: Path) -> None:
+    repository = SQLite3Repository(tmp_path / "jobs.sqlite")
+    job = Jobs(repository).create("/v1/words", {}, organization_id="org")
+    repository._connection.execute(damage)
+    with pytest.raises(UnreadableJobError) as unreadable:
+        repository.history(job.id) if "history" in field else repository.load(job.id)
+    assert (unreadable.value.job_id, unreadable.value.field) == (job.id, field)
+    repository.close()
 
 
 def test_a_failed_save_of_many_touches_no_other(tmp_path: Path) -> None:

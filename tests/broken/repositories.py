@@ -8,7 +8,7 @@ from typing import Any
 from jobstate.errors import JobNotFoundError, OutcomeUnknownError, RepositoryError, StaleJobError, UnreadableJobError
 from jobstate.lifecycle import Accepted
 from jobstate.memory import MemoryRepository
-from jobstate.model import HistoryRecord, Job, JobFilter, JobStatus, evolve
+from jobstate.model import HistoryRecord, Job, JobFilter, JobResponse, JobStatus, evolve
 from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest, due_time
 
 AnyJob = Job[Any, Any]
@@ -97,6 +97,25 @@ class HasTimesOf32Bits(Base):
 class ForgetsTheRequest(Base):
     def _store(self, job: AnyJob, record: HistoryRecord) -> None:
         super()._store(evolve(job, {"request": None}), record)
+
+
+@caught_by("R01")
+class AnswersWithTheTextOfAStatus(Base):
+    """It is equal, and has no name."""
+
+    def load(self, job_id: str, **options: Any) -> AnyJob:
+        job = super().load(job_id, **options)
+        return evolve(job, {"status": job.status.value})
+
+
+@caught_by("R01")
+class AnswersWithAnotherResponse(Base):
+    """It is equal, and of another class."""
+
+    def load(self, job_id: str, **options: Any) -> AnyJob:
+        job = super().load(job_id, **options)
+        kind = JobResponse[dict[str, Any]]
+        return job if job.response is None else evolve(job, {"response": kind.model_construct(**job.response.__dict__)})
 
 
 @caught_by("R02")
