@@ -369,8 +369,13 @@ class JobPage(NamedTuple, Generic[RequestT, ResponseT]):
         return self.data[-1].id if self.data else None
 
 
+_PLAIN = frozenset({str, int, bool, float})
+
+
 def plain(value: object) -> JsonValue:
     """A field's value as JSON values, as it stands in a history record."""
+    if value is None or type(value) in _PLAIN:
+        return cast(JsonValue, value)
     if isinstance(value, BaseModel):
         return cast(JsonValue, value.model_dump(mode="json"))
     if isinstance(value, tuple):

@@ -29,7 +29,7 @@ FROM (
         WHEN kind < 2 THEN 'queued' WHEN kind < 3 THEN 'in_progress' WHEN kind < 4 THEN 'validating'
         WHEN kind < 10 THEN 'failed' WHEN kind < 14 THEN 'cancelled' WHEN kind < 40 THEN 'expired' ELSE 'completed'
     END AS status
-    FROM (SELECT n, (n * 7919) % 100 AS kind FROM generate_series(CAST(:low AS int), CAST(:high AS int)) AS n) AS numbers
+    FROM (SELECT n, (n * 7919) % 100 AS kind FROM generate_series(CAST(:low AS bigint), CAST(:high AS bigint)) AS n) AS numbers
 ) AS kinds
 """
 

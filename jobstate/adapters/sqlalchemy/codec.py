@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from jobstate.adapters.sqlalchemy.tables import JOB_COLUMNS
 from jobstate.errors import UnreadableJobError
@@ -36,9 +36,6 @@ from jobstate.payload import encode
 AnyJob = Job[Any, Any]
 Row = dict[str, Any]
 
-SNAPSHOT = tuple(name for name in JOB_COLUMNS if name != "progress")
-"""The columns of the JSON array, in order."""
-
 _ARTIFACTS: TypeAdapter[tuple[Artifact, ...]] = TypeAdapter(tuple[Artifact, ...])
 _WARNINGS: TypeAdapter[tuple[JobWarning, ...]] = TypeAdapter(tuple[JobWarning, ...])
 _TEXTS: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
@@ -53,14 +50,30 @@ _JSON: dict[str, Callable[[str], object]] = {
 }
 """Fields that are kept as JSON text, and how each is read."""
 
-_READ: dict[str, Callable[[Any], object]] = {**_JSON, "status": JobStatus, "held": bool, "cancelled": bool}
+_STATUSES = {status.value: status for status in JobStatus}
+
+_READ: dict[str, Callable[[Any], object]] = {**_JSON, "status": _STATUSES.__getitem__, "held": bool, "cancelled": bool}
 """Columns that are not the field's value as they stand."""
 
 _WHOLE = ("version", "run", "attempt_count", "attempt_base", "give_backs", "max_attempts", "ttl", "updated_at", "expires_at")
 """Fields that decisions count with; SQLite would keep anything in their columns."""
 
+_LEASE = ("lease_token", "lease_expires_at")
+_PLAIN = tuple(name for name in JOB_COLUMNS if name not in {*_WHOLE, *_READ, *_LEASE, "progress"})
+
+SNAPSHOT = (*_WHOLE, *_PLAIN, *_READ, *_LEASE)
+"""The columns of the JSON array, in order: those together that are read in one way."""
+
+_AS_IT_STANDS = len(_WHOLE) + len(_PLAIN)
+_ABSENT = {"object": "job", "request": None, "response": None}
+
 _APART = frozenset({"object", "request", "response", "lease"})
 """Fields that are no columns of the jobs table under their own name."""
+
+
+def compact(value: Any) -> str:
+    """JSON text of what the library itself has checked or made: quicker than what payloads need."""
+    return to_json(value).decode()
 
 
 def row_of(fields: Mapping[str, Any]) -> Row:
@@ -71,7 +84,7 @@ def row_of(fields: Mapping[str, Any]) -> Row:
             row["lease_token"] = value and value.token
             row["lease_expires_at"] = value and value.expires_at
         elif name in _JSON:
-            row[name] = None if value is None else encode(plain(value))
+            row[name] = None if value is None else compact(plain(value))
         elif name == "status":
             row[name] = value.value
         elif name not in _APART:
@@ -81,6 +94,8 @@ def row_of(fields: Mapping[str, Any]) -> Row:
 
 def payloads_of(fields: Mapping[str, Any]) -> dict[str, str | None]:
     """The payloads among a job's fields, as text; None for one that is to be removed."""
+    if PAYLOADS.isdisjoint(fields):
+        return {}
     return {name: _encode_payload(name, fields[name]) for name in sorted(PAYLOADS & fields.keys())}
 
 
@@ -99,22 +114,26 @@ def _decode_payload(name: str, text: str | None) -> Any:
 
 def job_of(snapshot: str, progress: float | None, payloads: Mapping[str, str | None]) -> AnyJob:
     """The job of a row: its JSON array, and the payloads that were asked for. Raises UnreadableJobError."""
-    state: Row = dict(zip(SNAPSHOT, from_json(snapshot), strict=True))
-    state.update(object="job", progress=progress, request=None, response=None)
-    name = ""
-    try:
-        for name, read in _READ.items():
-            if state[name] is not None:
-                state[name] = read(state[name])
-        for name, text in payloads.items():
-            state[name] = _decode_payload(name, text)
-        for name in _WHOLE:
-            if type(state[name]) is not int:
-                raise TypeError(f"{state[name]!r} is not a whole number")
-    except (ValueError, TypeError, LookupError) as error:
-        raise UnreadableJobError(str(state["id"]), name, str(error)) from error
+    values: list[Any] = from_json(snapshot)
+    state: Row = dict(zip(SNAPSHOT, values, strict=True))
     token, end = state.pop("lease_token"), state.pop("lease_expires_at")
     state["lease"] = None if token is None else construct(Lease, token=token, expires_at=end)
+    state["progress"] = progress
+    state |= _ABSENT
+    name = ""
+    try:
+        for (name, read), value in zip(_READ.items(), values[_AS_IT_STANDS:], strict=False):
+            if value is not None:
+                state[name] = read(value)
+        for name, text in payloads.items():
+            state[name] = _decode_payload(name, text)
+        for name, value in zip(_WHOLE, values, strict=False):  # noqa: B007  # the error tells which
+            if type(value) is not int:
+                raise TypeError(f"{value!r} is not a whole number")
+    except KeyError as error:
+        raise UnreadableJobError(str(state["id"]), name, f"{error} is none that this version knows") from error
+    except (ValueError, TypeError, LookupError) as error:
+        raise UnreadableJobError(str(state["id"]), name, str(error)) from error
     return stored_job(state)
 
 
@@ -135,12 +154,13 @@ RECORD_COLUMNS = ("job_id", "version", "event", "source", "target", "at", "attem
 
 def record_row(record: HistoryRecord) -> Row:
     """The row of a history record."""
-    row = dict(record.__dict__)
-    row["event"] = str(record.event)
-    row["source"] = None if record.source is None else record.source.value
-    row["target"] = record.target.value
-    row["changes"] = encode(record.changes)
-    return row
+    return {
+        **record.__dict__,
+        "event": str(record.event),
+        "source": None if record.source is None else record.source.value,
+        "target": record.target.value,
+        "changes": compact(record.changes),
+    }
 
 
 def record_of(row: Sequence[Any]) -> HistoryRecord:

@@ -7,7 +7,7 @@ array of rows, so that a thousand of them are one statement too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     any_,
     bindparam,
+    case,
     cast,
     column,
     delete,
@@ -34,13 +35,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
 
 from jobstate.adapters.sqlalchemy.backend import Backend
-from jobstate.adapters.sqlalchemy.codec import RECORD_COLUMNS, Row, Write
+from jobstate.adapters.sqlalchemy.codec import RECORD_COLUMNS, Row, Write, compact
 from jobstate.adapters.sqlalchemy.tables import Tables
 from jobstate.errors import InvalidInputError
-from jobstate.payload import encode
 
+_AT = ("at_id", "at_version")
 Shape = tuple[tuple[str, ...], tuple[tuple[str, bool], ...], bool]
 
 
@@ -156,28 +158,50 @@ class PostgreSQL(Backend):
     def save_many(self, connection: Connection, writes: Sequence[Write]) -> list[bool]:
         """As `Backend.save_many`."""
         shape = writes[0].shape
-        statement = self.kept.get(("save many", shape), lambda: self._saving_many(shape))
         rows = [{**write.row, **write.at, **_named(write.payloads), **_prefixed(write.record)} for write in writes]
-        done = set(statement.run(connection, {"rows": encode(rows)}).scalars())
+        first = rows[0]
+        own = [name for name in self._types(shape) if name in _AT or any(row[name] != first[name] for row in rows)]
+        shared = {name: first[name] for name in self._types(shape) if name not in own}
+        statement = self.kept.get(("save many", shape, *shared), lambda: self._saving_many(shape, shared.keys()))
+        text = compact([{name: row[name] for name in own} for row in rows])
+        row: Any = statement.run(connection, {**shared, "rows": text, "asked": len(rows)}).one()
+        if row[0] == len(rows):
+            return [True] * len(rows)
+        done = set(row[1] or ())
         return [write.job_id in done for write in writes]
 
-    def _saving_many(self, shape: Shape) -> ClauseElement:
+    def _saving_many(self, shape: Shape, shared: Collection[str]) -> ClauseElement:
+        """What is the same for all rows comes once; the rest as JSON, an object for each row."""
         names, payloads, recorded = shape
-        jobs, records = self.tables.jobs, self.tables.history
-        columns: list[Any] = [column("at_id", jobs.c.id.type), column("at_version", jobs.c.version.type)]
-        columns += [column(name, jobs.c[name].type) for name in names]
-        columns += [column(f"payload_{name}", Text) for name, there in payloads if there]
-        columns += [column(f"record_{name}", records.c[name].type) for name in RECORD_COLUMNS] if recorded else []
-        source = func.json_to_recordset(bindparam("rows", type_=JSON))
-        asked = select(source.table_valued(*columns, name="row").render_derived(with_types=True)).cte("asked")
+        jobs = self.tables.jobs
+        types = self._types(shape)
+        columns: list[Any] = [column(name, kind) for name, kind in types.items() if name not in shared]
+        source = func.json_to_recordset(bindparam("rows", type_=JSON)).table_valued(*columns, name="row")
+        asked = select(source.render_derived(with_types=True)).cte("asked")
+
+        def value(name: str, rows: FromClause) -> ColumnElement[Any]:
+            return bindparam(name, type_=types[name]) if name in shared else rows.c[name]
+
         here = (jobs.c.id == asked.c.at_id) & (jobs.c.version == asked.c.at_version)
-        moved = update(jobs).where(here).values({name: asked.c[name] for name in names}).returning(jobs.c.id).cte("moved")
+        changes = {name: value(name, asked) for name in names}
+        moved = update(jobs).where(here).values(changes).returning(jobs.c.id).cte("moved")
         both = select(moved.c.id, *asked.c).join_from(moved, asked, moved.c.id == asked.c.at_id).subquery("both")
         parts: list[Any] = [self._drop(moved, name) for name, there in payloads if not there]
-        parts += [self._put(both, name, both.c[f"payload_{name}"]) for name, there in payloads if there]
+        parts += [self._put(both, name, value(f"payload_{name}", both)) for name, there in payloads if there]
         if recorded:
-            parts.append(self._note(both, {name: both.c[f"record_{name}"] for name in RECORD_COLUMNS}))
-        return _with(select(moved.c.id), parts)
+            parts.append(self._note(both, {name: value(f"record_{name}", both) for name in RECORD_COLUMNS[1:]}))
+        count = func.count()
+        which = case((count < bindparam("asked", type_=Integer), func.array_agg(moved.c.id)))
+        return _with(select(count, which).select_from(moved), parts)
+
+    def _types(self, shape: Shape) -> dict[str, TypeEngine[Any]]:
+        """What a row of a batch has, and its types."""
+        names, payloads, recorded = shape
+        jobs, records = self.tables.jobs.c, self.tables.history.c
+        types: dict[str, TypeEngine[Any]] = {"at_id": jobs.id.type, "at_version": jobs.version.type}
+        types |= {name: jobs[name].type for name in names}
+        types |= {f"payload_{name}": Text() for name, there in payloads if there}
+        return types | ({f"record_{name}": records[name].type for name in RECORD_COLUMNS[1:]} if recorded else {})
 
     # Delete
 
