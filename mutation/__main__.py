@@ -19,11 +19,11 @@ from mutation.mutants import ROOT, Mutant, mutants_of
 MUTATED = ("lifecycle/*.py", "policy.py", "flows/*.py", "drivers.py", "memory/*.py")
 """The files that are mutated, in the package."""
 
-NOT_RUN = "contracts_bite demo docs exploration explorer flow_syntax mutants public sqlite threads typing"
+NOT_RUN = "contracts_bite demo exploration explorer flow_syntax mutants public sqlite threads typing"
 """Tests that start processes, read the source as it stands, or take long: never run on a mutant."""
 
 ON_IMPORT = {
-    "lifecycle": "table matrix changes retry_reset lifecycle_properties errors fencing creates tenants",
+    "lifecycle": "words table matrix changes retry_reset lifecycle_properties errors fencing creates tenants docs",
     "policy": "policy model clocks sweeps cleanup deliveries dispatch lifecycle_properties hostile",
     "flows": "flows dispatch deliveries sweeps bulk listing lost_answers hostile tenants cleanup",
     "drivers": "drivers listing deliveries dispatch creates cleanup sweeps fencing transactional",
@@ -32,7 +32,7 @@ ON_IMPORT = {
 """The tests of what is evaluated on import, by part of the package."""
 
 
-def main(words: list[str], workers: int) -> int:
+def main(words: list[str], workers: int, budget: float) -> int:
     """Run the mutants of the files whose path has one of the words in it; the exit status is 1 for one that lives."""
     began = time.monotonic()
     paths = sorted(path for pattern in MUTATED for path in (ROOT / "jobstate").glob(pattern))
@@ -40,21 +40,21 @@ def main(words: list[str], workers: int) -> int:
     mutants = [mutant for path in chosen for mutant in mutants_of(path)]
     print(f"{len(mutants)} mutants made in {time.monotonic() - began:.0f} s", file=sys.stderr)
     with TemporaryDirectory() as folder:
-        statuses = _statuses(mutants, workers, folder)
+        statuses = _statuses(mutants, workers, budget, folder)
     files = {mutant.file for mutant in mutants}
     faults = _report(mutants, statuses, {key for key in _equivalent() if key.split(" ")[0] in files})
     print(f"{(time.monotonic() - began) / 60:.0f} minutes, {workers} processes at a time")
     return 1 if faults else 0
 
 
-def _statuses(mutants: list[Mutant], workers: int, folder: str) -> dict[str, Status]:
+def _statuses(mutants: list[Mutant], workers: int, budget: float, folder: str) -> dict[str, Status]:
     quick = [mutant for mutant in mutants if mutant.function]
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as other:  # this process does not import the package
-        statuses, durations = other.submit(warm.run, quick, _quick_tests(), workers, f"{folder}/warm").result()
+        statuses, durations = other.submit(warm.run, quick, _quick_tests(), workers, budget, f"{folder}/warm").result()
     rest = [mutant for mutant in mutants if statuses.get(mutant.key, Status.IMPORT) is Status.IMPORT]
     print(f"{len(quick)} mutants run, {len(rest)} to import", file=sys.stderr)
     on_import = {mutant.file: _tests_on_import(mutant.file) for mutant in rest}
-    return statuses | cold.run(rest, on_import, durations, workers, folder)
+    return statuses | cold.run(rest, on_import, cold.QuickFirst(durations, budget), workers, folder)
 
 
 def _quick_tests() -> list[str]:
@@ -101,9 +101,10 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mutation", description="Mutation testing of the core.")
     parser.add_argument("words", nargs="*", help="only files whose path has one of these words in it")
     parser.add_argument("--workers", type=int, default=2, help="mutants that are run at a time")
+    parser.add_argument("--budget", type=float, default=8, help="seconds of tests for one mutant at most, the quick ones first")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
     arguments = _arguments()
-    sys.exit(main(arguments.words, arguments.workers))
+    sys.exit(main(arguments.words, arguments.workers, arguments.budget))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -18,12 +17,12 @@ import pytest
 import sqlalchemy  # noqa: F401
 import transitions  # noqa: F401
 
-from mutation.forks import Status, watched
+from mutation.forks import Status, give_time, watched
 from mutation.mutants import ROOT, Mutant
 from mutation.warm import options, within_budget
 
-SECONDS = 120
-"""A mutant that has not ended by then is a timeout."""
+SECONDS = 60
+"""A mutant that needs more of the processor is a timeout."""
 
 
 class Mutated(MetaPathFinder, Loader):
@@ -51,27 +50,26 @@ class Mutated(MetaPathFinder, Loader):
 class QuickFirst:
     """A plugin: the quick tests first, as long as the budget lasts."""
 
-    def __init__(self, durations: dict[str, float]) -> None:
+    def __init__(self, durations: dict[str, float], budget: float) -> None:
         self.durations = durations
+        self.budget = budget
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Puts the items in order, and leaves the long ones out."""
         by_name = {item.nodeid: item for item in items if item.nodeid in self.durations}
-        items[:] = [by_name[test] for test in within_budget(by_name, self.durations)]
+        items[:] = [by_name[test] for test in within_budget(by_name, self.durations, self.budget)]
 
 
-def run(
-    mutants: list[Mutant], tests: dict[str, list[str]], durations: dict[str, float], workers: int, folder: str
-) -> dict[str, Status]:
-    """The status of each mutant, by its key; `tests` by file, `durations` of tests in seconds."""
+def run(mutants: list[Mutant], tests: dict[str, list[str]], quick: QuickFirst, workers: int, folder: str) -> dict[str, Status]:
+    """The status of each mutant, by its key; `tests` by file."""
     assert "jobstate" not in sys.modules
     os.chdir(ROOT)
-    work = ((mutant, partial(_in_a_fork, tests=tests[mutant.file], durations=durations, folder=folder)) for mutant in mutants)
+    work = ((mutant, partial(_in_a_fork, tests=tests[mutant.file], quick=quick, folder=folder)) for mutant in mutants)
     return dict(watched(work, workers))
 
 
-def _in_a_fork(mutant: Mutant, tests: list[str], durations: dict[str, float], folder: str) -> Status:
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+def _in_a_fork(mutant: Mutant, tests: list[str], quick: QuickFirst, folder: str) -> Status:
+    give_time(SECONDS)
     sys.meta_path.insert(0, Mutated(mutant))
-    code = pytest.main([*options(f"{folder}/{os.getpid()}"), "-x", *tests], plugins=[QuickFirst(durations)])
+    code = pytest.main([*options(f"{folder}/{os.getpid()}"), *tests], plugins=[quick])
     return Status.SURVIVED if code is pytest.ExitCode.OK else Status.KILLED

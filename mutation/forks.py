@@ -14,6 +14,10 @@ MEMORY = 2 << 30
 """Bytes that a mutant's process may have."""
 
 
+_SEEN = os.dup(2)
+"""Where progress is told, also while pytest captures what is written."""
+
+
 class Status(Enum):
     """What became of a mutant."""
 
@@ -37,14 +41,23 @@ def watched(work: Iterable[tuple[Mutant, Callable[[Mutant], Status]]], workers: 
         yield _ended(running)
 
 
+def give_time(seconds: float) -> None:
+    """End this process by a signal when it has used so much of the processor, or has waited for very long."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 30 + 10 * seconds)
+
+
 def _ended(running: dict[int, str]) -> tuple[str, Status]:
-    """An end by the timer is a timeout, any other by a signal or an error that no test caught a kill."""
+    """An end by a timer is a timeout, any other by a signal or an error that no test caught a kill."""
     process, ending = os.wait()
     if os.WIFSIGNALED(ending):
-        status = Status.TIMEOUT if os.WTERMSIG(ending) == signal.SIGALRM else Status.KILLED
+        status = Status.TIMEOUT if os.WTERMSIG(ending) in (signal.SIGALRM, signal.SIGPROF) else Status.KILLED
     else:
         status = Status(os.WEXITSTATUS(ending) or Status.KILLED)
-    return running.pop(process), status
+    key = running.pop(process)
+    if status is not Status.KILLED:
+        os.write(_SEEN, f"{status.name.lower()}: {key}\n".encode())
+    return key, status
 
 
 def _forked(mutant: Mutant, run: Callable[[Mutant], Status]) -> int:

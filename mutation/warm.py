@@ -2,13 +2,12 @@
 
 A pytest plugin. Its run loop first runs all tests under coverage, which says what tests run each line and how long they take.
 Then a fork for each mutant gets the mutated function's code in the place of the old one, and runs the tests of the changed
-lines, the quick ones first, as long as `BUDGET` lasts. What is evaluated on import cannot be put in so, and is left to `cold`.
+lines, the quick ones first, as long as the budget lasts. What is evaluated on import cannot be put in so: `cold` runs it.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
@@ -18,19 +17,17 @@ from typing import Any
 import pytest
 from coverage import Coverage
 
-from mutation.forks import Status, watched
+from mutation.forks import Status, give_time, watched
 from mutation.mutants import ROOT, Mutant
-
-BUDGET = 15.0
-"""Seconds that the tests of one mutant take at most when nothing is wrong; the quick ones come first."""
 
 
 class Warm:
     """The plugin: gives each mutant its status; one whose change is evaluated on import has status IMPORT."""
 
-    def __init__(self, mutants: list[Mutant], workers: int) -> None:
+    def __init__(self, mutants: list[Mutant], workers: int, budget: float) -> None:
         self.mutants = mutants
         self.workers = workers
+        self.budget = budget
         self.statuses: dict[str, Status] = {}
         self.durations: dict[str, float] = {}
         self.failed: list[str] = []
@@ -64,7 +61,7 @@ class Warm:
         if not put_in(mutant):
             return Status.IMPORT
         for item, following in _pairs([self.items[test] for test in tests]):
-            signal.setitimer(signal.ITIMER_REAL, 2 + 10 * self.durations[item.nodeid])
+            give_time(2 + 10 * self.durations[item.nodeid])
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if self.failed:
                 return Status.KILLED
@@ -74,14 +71,14 @@ class Warm:
     def _tests(self, mutant: Mutant) -> list[str]:
         lines = self.lines[mutant.file]
         found = {test for line in mutant.lines for test in lines.get(line, ()) if test}
-        return within_budget(found, self.durations)
+        return within_budget(found, self.durations, self.budget)
 
 
-def within_budget(tests: Iterable[str], durations: dict[str, float]) -> list[str]:
-    """The quick ones first, as long as the budget lasts."""
+def within_budget(tests: Iterable[str], durations: dict[str, float], budget: float) -> list[str]:
+    """The quick ones first, as long as the budget (seconds, when nothing is wrong) lasts."""
     ordered = sorted(tests, key=lambda test: (durations[test], test))
     spent = accumulate(durations[test] for test in ordered)
-    return [test for test, seconds in zip(ordered, spent, strict=True) if seconds <= BUDGET]
+    return [test for test, seconds in zip(ordered, spent, strict=True) if seconds <= budget]
 
 
 def _pairs(items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, pytest.Item | None]]:
@@ -125,9 +122,11 @@ def _shape(code: CodeType) -> tuple[Any, ...]:
     return code.co_code, code.co_names, code.co_varnames, consts
 
 
-def run(mutants: list[Mutant], tests: list[str], workers: int, folder: str) -> tuple[dict[str, Status], dict[str, float]]:
+def run(
+    mutants: list[Mutant], tests: list[str], workers: int, budget: float, folder: str
+) -> tuple[dict[str, Status], dict[str, float]]:
     """The status of each mutant, by its key, and how many seconds each test takes."""
-    plugin = Warm(mutants, workers)
+    plugin = Warm(mutants, workers, budget)
     os.chdir(ROOT)
     code = pytest.main([*options(folder), *tests], plugins=[plugin])
     if len(plugin.statuses) != len(mutants):
