@@ -12,6 +12,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from hypothesis import Phase, settings
+
 from mutation import cold, warm
 from mutation.forks import Status
 from mutation.mutants import ROOT, Mutant, mutants_of
@@ -35,6 +37,8 @@ ON_IMPORT = {
 def main(words: list[str], workers: int, budget: float) -> int:
     """Run the mutants of the files whose path has one of the words in it; the exit status is 1 for one that lives."""
     began = time.monotonic()
+    settings.register_profile("mutation", phases=[Phase.explicit, Phase.generate])  # one example that fails is enough
+    settings.load_profile("mutation")
     paths = sorted(path for pattern in MUTATED for path in (ROOT / "jobstate").glob(pattern))
     chosen = [path for path in paths if not words or any(word in str(path.relative_to(ROOT)) for word in words)]
     mutants = [mutant for path in chosen for mutant in mutants_of(path)]

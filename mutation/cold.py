@@ -11,8 +11,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
 from types import ModuleType
 
-import hypothesis  # noqa: F401  # here, so that no fork has to
-import pydantic  # noqa: F401
+import pydantic  # noqa: F401  # here, so that no fork has to
 import pytest
 import sqlalchemy  # noqa: F401
 import transitions  # noqa: F401
