@@ -10,6 +10,7 @@ from jobstate import Event, JobStatus, Policy, allowed_events, decide, explain
 from jobstate.lifecycle import Accepted, Already, may_be_forgotten
 from tests.filled import AT, T, facts_for, filled_job
 
+ENDED = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 KEEPS = Policy(forget_after=timedelta(seconds=90))
 CLEANED = filled_job(JobStatus.EXPIRED, cleanup_started_at=T + 70, cleanup_completed_at=T + 80, updated_at=T + 80)
 
@@ -27,6 +28,15 @@ def test_a_row_is_never_forgotten_without_a_time_for_it_or_before_its_clean_up_h
 def test_a_clock_that_was_stepped_back_delays_no_forgetting() -> None:
     late = filled_job(JobStatus.EXPIRED, cleanup_started_at=T + 70, cleanup_completed_at=T + 80, updated_at=T + 170)
     assert may_be_forgotten(late, T, KEEPS)
+
+
+@pytest.mark.parametrize("status", ENDED)
+def test_the_lease_that_an_ended_job_kept_holds_up_no_expiry(status: JobStatus) -> None:
+    job = filled_job(status, expires_at=AT)
+    assert job.lease is not None
+    assert job.lease.expires_at is not None
+    assert job.lease.expires_at > AT
+    assert isinstance(decide(job, Event.EXPIRE, AT), Accepted)
 
 
 def test_a_repeat_says_of_which_job_event_and_status_it_is() -> None:
