@@ -106,11 +106,10 @@ def _function(owner: Any, name: str) -> FunctionType | None:
 
 
 def _code(code: CodeType, name: str) -> CodeType | None:
-    inner = [const for const in code.co_consts if isinstance(const, CodeType)]
-    found = (
-        const if const.co_qualname == name else _code(const, name) for const in inner if name.startswith(const.co_qualname)
-    )
-    return next(found, None)
+    for const in code.co_consts:
+        if isinstance(const, CodeType) and f"{name}.".startswith(f"{const.co_qualname}."):
+            return const if const.co_qualname == name else _code(const, name)
+    return None
 
 
 def _same(one: CodeType, other: CodeType) -> bool:
