@@ -8,14 +8,29 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from jobstate import Attempt, DispatchError, Event, IllegalTransitionError, JobError, JobWarning, LeaseLostError, Policy
+from jobstate import (
+    Attempt,
+    Delivery,
+    DispatchError,
+    Event,
+    IllegalTransitionError,
+    JobError,
+    Jobs,
+    JobWarning,
+    LeaseLostError,
+    Policy,
+    decide,
+)
 from jobstate.drivers import Ports, run, run_async
 from jobstate.effects import Flow, Now
-from tests.support import REQUEST, World, make_world
+from jobstate.lifecycle import Accepted
+from jobstate.memory import MemoryRepository
+from jobstate.testing import ManualClock
+from tests.support import ENDPOINT, NOW, ORG, REQUEST, World, make_world
 
 ERROR = JobError(code="broken", message="it broke")
 EARLIER, WARNING = JobWarning(code="earlier", message="page 1"), JobWarning(code="late", message="page 2")
@@ -140,6 +155,49 @@ def test_a_create_that_another_accepted_first_answers_with_its_request(world: Wo
     world.repository.stale("save", then=accept)
     job = world.create(artifacts=PARTS)
     assert (job.status, job.request) == ("queued", REQUEST)
+
+
+# From the queue to the dispatcher
+
+
+class _Renaming:
+    """An engine that has names of its own, or none."""
+
+    transactional = False
+
+    def __init__(self, name: object) -> None:
+        self.name = name
+
+    def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> Any:
+        return self.name
+
+    def revoke(self, task_name: str) -> None:
+        raise AssertionError("nothing is cancelled here")
+
+
+@pytest.mark.parametrize(("name", "stored"), [("engine-7", "engine-7"), (None, "{}-1-1"), (7, "{}-1-1")])
+def test_a_task_goes_by_the_engines_name_for_it_or_by_ours(name: object, stored: str) -> None:
+    jobs = Jobs(MemoryRepository(), cast("Any", _Renaming(name)), clock=ManualClock(NOW))
+    job = jobs.for_organization(ORG).create(ENDPOINT, REQUEST)
+    assert job.task_name == stored.format(job.id)
+
+
+def test_the_warning_of_a_delay_comes_after_those_that_the_job_has(world: World) -> None:
+    attempt = world.start(world.create())
+    world.dispatcher.fail("dispatch", DOWN)
+    attempt.fail(ERROR, retryable=True, warnings=[WARNING])
+    world.clock.advance(1)
+    world.dispatcher.fail("dispatch", DOWN)
+    world.others._ports.repository.save(_marked(world, attempt.job_id))
+    assert [warning.code for warning in world.ours.retry(attempt.job_id).warnings or ()] == ["late", "dispatch_delayed"]
+
+
+def _marked(world: World, job_id: str) -> Accepted:
+    """A released job that is taken for one of a retry: the write that says so."""
+    job = world.row(job_id)
+    decision = decide(job, Event.DELAYED, NOW + 1, run=job.run)
+    assert isinstance(decision, Accepted)
+    return decision._replace(changes={**decision.changes, "retried_at": NOW})
 
 
 # The drivers

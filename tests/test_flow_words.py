@@ -206,3 +206,12 @@ def test_a_failure_that_ends_the_budget_is_for_good(tmp_path: Path) -> None:
     with make_world("memory", tmp_path, Policy(max_attempts=1)) as world:
         job = world.start(world.create()).fail(JobError(code="broken", message="it broke"), retryable=True)
     assert (job.status, job.last_failure_code) == ("failed", "broken")
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_command_answers_with_the_request_if_it_is_asked_for(world: World, asked: bool) -> None:
+    expected = REQUEST if asked else None
+    job = world.create()
+    assert world.ours.cancel(job.id, include_request=asked).request == expected
+    assert world.ours.retry(job.id, include_request=asked).request == expected
+    assert world.jobs.start(world.row(job.id).delivery, include_request=asked).job.request == expected
