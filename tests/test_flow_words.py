@@ -215,3 +215,19 @@ def test_a_command_answers_with_the_request_if_it_is_asked_for(world: World, ask
     assert world.ours.cancel(job.id, include_request=asked).request == expected
     assert world.ours.retry(job.id, include_request=asked).request == expected
     assert world.jobs.start(world.row(job.id).delivery, include_request=asked).job.request == expected
+
+
+@pytest.mark.parametrize(("request_too", "response_too"), [(True, False), (False, True)])
+def test_a_page_holds_the_payloads_that_are_asked_for(world: World, request_too: bool, response_too: bool) -> None:
+    world.start(world.create()).complete({"pages": 2})
+    [job] = world.ours.list(include_request=request_too, include_response=response_too).data
+    assert job.request == (REQUEST if request_too else None)
+    assert (job.response and job.response.body) == ({"pages": 2} if response_too else None)
+
+
+def test_a_history_is_told_from_a_version_on(world: World) -> None:
+    job = world.start(world.create()).complete(1)
+    whole = world.ours.history(job.id)
+    assert [record.version for record in whole] == [1, 3, 4]
+    assert world.ours.history(job.id, after_version=1) == whole[1:]
+    assert world.ours.history(job.id, after_version=4) == []
