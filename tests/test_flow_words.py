@@ -21,12 +21,13 @@ from jobstate import (
     Policy,
     StaleJobError,
 )
-from jobstate.errors import BulkStoppedError
+from jobstate.errors import BulkStoppedError, UnreadableJobError
 from jobstate.flows import many
 from jobstate.flows.dispatch import DISPATCH_DELAYED
 from jobstate.flows.settle import TRIES
 from jobstate.memory import MemoryRepository
 from jobstate.payload import artifact_prefix
+from jobstate.query import Listing
 from jobstate.testing import ManualClock
 from tests.support import ENDPOINT, NOW, ORG, REQUEST, World, make_world
 
@@ -231,3 +232,24 @@ def test_a_history_is_told_from_a_version_on(world: World) -> None:
     assert [record.version for record in whole] == [1, 3, 4]
     assert world.ours.history(job.id, after_version=1) == whole[1:]
     assert world.ours.history(job.id, after_version=4) == []
+
+
+@pytest.mark.parametrize("artifacts", [{}, {"out.txt": b"out"}])
+def test_an_expired_job_shows_no_response_and_no_artifacts_of_one(world: World, artifacts: dict[str, bytes]) -> None:
+    job = world.start(world.create()).complete(1, artifacts=artifacts)
+    shown = world.ours.retrieve(job.id, include_response=True)
+    assert shown.response is not None
+    assert [artifact.name for artifact in shown.response_artifacts or ()] == list(artifacts)
+    world.clock.advance(timedelta(days=7))
+    world.others.expire()
+    assert world.row(job.id).response is not None, "the row keeps it until clean-up"
+    for expired in (world.ours.retrieve(job.id, include_response=True), world.ours.list(include_response=True).data[0]):
+        assert (expired.status, expired.response, expired.response_artifacts) == ("expired", None, None)
+
+
+def test_a_page_with_a_row_that_cannot_be_read_is_that_rows_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = UnreadableJobError("job_" + "A" * 21, "status", "no such status")
+    monkeypatch.setattr(world.repository._inner, "list", lambda *_, **__: Listing([], [error]))
+    with pytest.raises(UnreadableJobError) as caught:
+        world.ours.list()
+    assert caught.value is error
