@@ -9,7 +9,7 @@ import pytest
 
 from jobstate import DispatchError, IllegalTransitionError, Job, OutcomeUnknownError
 from jobstate.flows.many import Fate
-from tests.commands import failed
+from tests.commands import ERROR, failed
 from tests.support import World, make_world
 
 DOWN = RuntimeError("the store is down")
@@ -51,6 +51,35 @@ def test_a_retry_that_was_made_before_and_is_delayed_again_is_told_so(world: Wor
     [outcome] = world.ours.retry_many(ids=[job.id])
     assert outcome.job is not None
     assert [warning.code for warning in outcome.job.warnings or ()] == ["dispatch_delayed"]
+
+
+def test_the_key_of_an_earlier_retry_is_found_in_the_history_and_a_new_one_is_not(world: World) -> None:
+    job = failed(world)
+    for key in ("first", "second"):
+        world.ours.retry(job.id, retry_key=key)
+        world.start(job).fail(ERROR)
+    before = world.row(job.id)
+    for key in ("first", "second"):
+        assert world.ours.retry(job.id, retry_key=key).status == "failed"
+        [outcome] = world.jobs.retry_many(ids=[job.id], dry_run=True)
+        assert outcome.fate is Fate.MOVED, "without its key it is another retry"
+    assert world.row(job.id) == before
+    assert world.ours.retry(job.id, retry_key="third").run == before.run + 1
+
+
+def test_the_history_is_read_only_where_an_earlier_key_may_stand(world: World) -> None:
+    job = failed(world)
+    world.repository.calls.clear()
+    world.ours.retry(job.id, retry_key="first")
+    world.ours.retry(job.id, retry_key="first")
+    world.start(job).fail(ERROR)
+    assert "history" not in world.repository.calls
+    world.ours.retry(job.id)
+    assert "history" not in world.repository.calls
+    world.ours.retry(job.id)
+    assert "history" not in world.repository.calls
+    world.ours.retry(job.id, retry_key="first")
+    assert world.repository.calls.count("history") == 1
 
 
 def test_an_answer_that_says_too_little_is_an_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
