@@ -34,19 +34,24 @@ ON_IMPORT = {
 """The tests of what is evaluated on import, by part of the package."""
 
 
-def main(words: list[str], workers: int, budget: float) -> int:
-    """Run the mutants of the files whose path has one of the words in it; the exit status is 1 for one that lives."""
+def main(words: list[str], workers: int, budget: float, again: Path | None) -> int:
+    """Run the mutants of the files whose path has one of the words in it; the exit status is 1 for one that lives.
+
+    Of those, with `again`, the ones that this file names as an earlier run's survivors.
+    """
     began = time.monotonic()
     settings.register_profile("mutation", phases=[Phase.explicit, Phase.generate])  # one example that fails is enough
     settings.load_profile("mutation")
     paths = sorted(path for pattern in MUTATED for path in (ROOT / "jobstate").glob(pattern))
     chosen = [path for path in paths if not words or any(word in str(path.relative_to(ROOT)) for word in words)]
-    mutants = [mutant for path in chosen for mutant in mutants_of(path)]
+    former = None if again is None else {line.partition(": ")[2] for line in again.read_text().splitlines()}
+    mutants = [mutant for path in chosen for mutant in mutants_of(path) if former is None or mutant.key in former]
     print(f"{len(mutants)} mutants made in {time.monotonic() - began:.0f} s", file=sys.stderr)
     with TemporaryDirectory() as folder:
         statuses = _statuses(mutants, workers, budget, folder)
-    files = {mutant.file for mutant in mutants}
-    faults = _report(mutants, statuses, {key for key in _equivalent() if key.split(" ")[0] in files})
+    files = {str(path.relative_to(ROOT)) for path in chosen}
+    listed = {key for key in _equivalent() if key.split(" ")[0] in files and (former is None or key in statuses)}
+    faults = _report(mutants, statuses, listed)
     print(f"{(time.monotonic() - began) / 60:.0f} minutes, {workers} processes at a time")
     return 1 if faults else 0
 
@@ -89,9 +94,9 @@ def _report(mutants: list[Mutant], statuses: dict[str, Status], equivalent: set[
         score = 100 * (numbers[0] + numbers[1]) / max(1, sum(numbers) - numbers[2])
         print(f"{file or 'all':32}{sum(numbers):>10}" + "".join(f"{number:>12}" for number in numbers) + f"{score:>8.1f} %")
     for key in sorted(alive - equivalent):
-        print(f"SURVIVED {'(no test runs it) ' if statuses[key] is Status.UNTESTED else ''}{key}")
+        print(f"{statuses[key].name.lower()}: {key}")
     for key in sorted(equivalent - alive):
-        print(f"NOT EQUIVALENT {'(killed)' if key in statuses else '(there is none)'} {key}")
+        print(f"listed as equivalent, but {'killed' if key in statuses else 'there is none'}: {key}")
     return len(alive ^ equivalent)
 
 
@@ -106,9 +111,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("words", nargs="*", help="only files whose path has one of these words in it")
     parser.add_argument("--workers", type=int, default=2, help="mutants that are run at a time")
     parser.add_argument("--budget", type=float, default=8, help="seconds of tests for one mutant at most, the quick ones first")
+    parser.add_argument("--again", type=Path, help="only mutants that this output of an earlier run names as alive")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    arguments = _arguments()
-    sys.exit(main(arguments.words, arguments.workers, arguments.budget))
+    sys.exit(main(**vars(_arguments())))

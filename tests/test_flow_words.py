@@ -253,3 +253,12 @@ def test_a_page_with_a_row_that_cannot_be_read_is_that_rows_error(world: World, 
     with pytest.raises(UnreadableJobError) as caught:
         world.ours.list()
     assert caught.value is error
+
+
+def test_a_lost_save_that_lands_before_the_next_try_is_found_behind_anothers_write(world: World) -> None:
+    """The conflict of the second try does not end the doubt about the first: else it would be done twice."""
+    job = world.create()
+    world.repository.late("save", until="save", then=lambda: world.others.retry(job.id))
+    world.ours.cancel(job.id)
+    assert [record.event for record in world.others.history(job.id)] == ["created", "cancel", "retry"]
+    assert world.row(job.id).status == "queued"
