@@ -136,6 +136,17 @@ def test_an_ending_keeps_the_warnings_of_the_attempt_and_adds_its_own(world: Wor
     assert world.row(attempt.job_id).warnings == (EARLIER, WARNING)
 
 
+def test_a_result_that_is_brought_again_after_clean_up_shows_no_request(world: World) -> None:
+    attempt = world.start(world.create())
+    assert _twin(attempt).complete(1).request == REQUEST
+    world.clock.advance(timedelta(days=7))
+    world.others.expire()
+    assert attempt.complete(1).request == REQUEST
+    world.clock.advance(timedelta(days=1))
+    world.others.cleanup()
+    assert attempt.complete(1).request is None
+
+
 # A create with artifacts
 
 

@@ -109,6 +109,19 @@ def test_a_job_that_another_retried_first_is_already_retried(world: World) -> No
     assert (outcome.job.status, outcome.job.run) == ("queued", 2)
 
 
+def test_a_retry_whose_answer_was_lost_and_that_others_made_and_began_meanwhile_is_already_made(world: World) -> None:
+    job = failed(world)
+
+    def others() -> None:
+        world.others.retry(job.id)
+        world.others.start(world.row(job.id).delivery)
+
+    world.repository.drop("save_many", then=others)
+    [outcome] = world.ours.retry_many(ids=[job.id])
+    assert (outcome.fate, outcome.error) == (Fate.ALREADY, None)
+    assert [record.event for record in world.others.history(job.id)].count("retry") == 1
+
+
 def test_a_job_that_another_cancelled_first_is_refused_with_the_single_commands_error(world: World) -> None:
     job = world.create()
     world.repository.stale("save_many", then=lambda: world.others.cancel(job.id))
