@@ -125,7 +125,9 @@ def test_a_retry_whose_answer_was_lost_and_that_others_made_and_began_meanwhile_
 def test_a_job_that_another_cancelled_first_is_refused_with_the_single_commands_error(world: World) -> None:
     job = world.create()
     world.repository.stale("save_many", then=lambda: world.others.cancel(job.id))
+    world.repository.calls.clear()
     [outcome] = world.ours.cancel_many(ids=[job.id])
     assert (outcome.job_id, outcome.fate, outcome.job) == (job.id, Fate.REFUSED, None)
     assert isinstance(outcome.error, IllegalTransitionError)
     assert outcome.error.code == "already_cancelled"
+    assert world.repository.calls == ["list", "save_many", "load"], "what met a conflict is read before it is decided again"

@@ -276,3 +276,12 @@ def survives_a_crash(name: str, steps: int, folder: Path) -> bool:
 @pytest.mark.parametrize("name", ["create", "accept", "retry"])
 def test_a_crash_at_any_step_leaves_both_or_neither(name: str, tmp_path: Path) -> None:
     assert next(steps for steps in count(1) if survives_a_crash(name, steps, tmp_path)) > 3
+
+
+def test_a_conflict_is_not_taken_for_the_dispatchers_error(boxed: World, outbox: Outbox) -> None:
+    job = boxed.create(validating=True)
+    boxed.repository.stale("save")
+    boxed.repository.calls.clear()
+    assert not boxed.ours.accept(job.id).dispatch_pending
+    assert boxed.repository.calls == ["load", "save", "load", "save"]
+    assert [delivery.run for delivery in outbox.deliveries] == [1]
