@@ -18,6 +18,7 @@ from jobstate import (
     DispatchError,
     Event,
     IllegalTransitionError,
+    Job,
     JobError,
     Jobs,
     JobWarning,
@@ -92,7 +93,13 @@ def test_a_failure_that_spends_the_budget_is_saved_without_reading(tmp_path: Pat
         assert (attempt.ended, world.repository.calls) == (Event.FAIL, ["save"])
 
 
-@pytest.mark.parametrize("end", [lambda attempt: attempt.fail(ERROR, retryable=True), lambda attempt: attempt.give_back()])
+REQUEUING: list[Callable[[Attempt[Any, Any]], Job]] = [
+    lambda attempt: attempt.fail(ERROR, retryable=True),
+    lambda attempt: attempt.give_back(),
+]
+
+
+@pytest.mark.parametrize("end", REQUEUING)
 def test_no_caller_waits_for_the_dispatch_of_the_next_attempt_so_none_is_told_of_its_delay(
     world: World, end: Callable[[Any], Any]
 ) -> None:
@@ -120,15 +127,15 @@ def test_a_retryable_failure_of_a_fenced_attempt_is_refused_as_what_it_is(world:
     assert (caught.value.code, caught.value.event) == ("lease_lost", "release")
 
 
-@pytest.mark.parametrize(
-    "end",
-    [
-        lambda attempt: attempt.complete(1, warnings=[WARNING]),
-        lambda attempt: attempt.complete(1, artifacts=PARTS, warnings=[WARNING]),
-        lambda attempt: attempt.fail(ERROR, warnings=[WARNING]),
-        lambda attempt: attempt.fail(ERROR, retryable=True, warnings=[WARNING]),
-    ],
-)
+WARNING_AT_THE_END: list[Callable[[Attempt[Any, Any]], Job]] = [
+    lambda attempt: attempt.complete(1, warnings=[WARNING]),
+    lambda attempt: attempt.complete(1, artifacts=PARTS, warnings=[WARNING]),
+    lambda attempt: attempt.fail(ERROR, warnings=[WARNING]),
+    lambda attempt: attempt.fail(ERROR, retryable=True, warnings=[WARNING]),
+]
+
+
+@pytest.mark.parametrize("end", WARNING_AT_THE_END)
 def test_an_ending_keeps_the_warnings_of_the_attempt_and_adds_its_own(world: World, end: Callable[[Any], object]) -> None:
     attempt = world.start(world.create())
     attempt.heartbeat(warnings=[EARLIER])

@@ -84,7 +84,11 @@ def test_the_history_is_read_only_where_an_earlier_key_may_stand(world: World) -
 
 def test_an_answer_that_says_too_little_is_an_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     job = world.create()
-    monkeypatch.setattr(world.repository._inner, "save_many", lambda _: [])
+
+    def nothing(_: object) -> list[None]:
+        return []
+
+    monkeypatch.setattr(world.repository._inner, "save_many", nothing)
     with pytest.raises(ValueError, match="shorter"):
         world.ours.cancel_many(ids=[job.id])
 

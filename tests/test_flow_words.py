@@ -11,6 +11,7 @@ import pytest
 
 from jobstate import (
     ArtifactError,
+    Attempt,
     IdempotencyConflictError,
     InvalidInputError,
     JobError,
@@ -78,9 +79,13 @@ def test_the_shortest_and_the_longest_page_are_given(world: World, limit: int) -
     assert [one.id for one in world.ours.list(limit=limit).data] == [job.id]
 
 
-@pytest.mark.parametrize(
-    "ask", [lambda attempt: attempt.artifact("a"), lambda attempt: attempt.complete(1, artifacts={"a": b""})]
-)
+WITH_ARTIFACTS: list[Callable[[Attempt[Any, Any]], object]] = [
+    lambda attempt: attempt.artifact("a"),
+    lambda attempt: attempt.complete(1, artifacts={"a": b""}),
+]
+
+
+@pytest.mark.parametrize("ask", WITH_ARTIFACTS)
 def test_without_a_store_there_are_no_artifacts_and_it_is_said_how_there_would_be(ask: Callable[[Any], object]) -> None:
     jobs = Jobs(MemoryRepository(), clock=ManualClock(NOW))
     job = jobs.for_organization(ORG).create(ENDPOINT, REQUEST)
@@ -249,7 +254,11 @@ def test_an_expired_job_shows_no_response_and_no_artifacts_of_one(world: World, 
 
 def test_a_page_with_a_row_that_cannot_be_read_is_that_rows_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     error = UnreadableJobError("job_" + "A" * 21, "status", "no such status")
-    monkeypatch.setattr(world.repository._inner, "list", lambda *_, **__: Listing([], [error]))
+
+    def unreadable(*_: object, **__: object) -> Listing:
+        return Listing([], [error])
+
+    monkeypatch.setattr(world.repository._inner, "list", unreadable)
     with pytest.raises(UnreadableJobError) as caught:
         world.ours.list()
     assert caught.value is error

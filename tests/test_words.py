@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, cast
 import pytest
 
 from jobstate import Event, InvalidInputError, Job, JobStatus, Policy, StaleJobError, apply, decide, explain
-from jobstate.lifecycle import Accepted, Draft, Refused, creation_record, mark_created, new_job, replay
+from jobstate.lifecycle import TABLE, Accepted, Draft, Refused, creation_record, mark_created, new_job, replay
 from jobstate.lifecycle.decision import NEEDS
 from jobstate.lifecycle.guards import CODES, NO_ONLY_IN
 from jobstate.model import Lease, evolve
@@ -214,9 +214,25 @@ def test_a_refusal_says_why_with_its_figures_what_is_legal_and_whether_waiting_h
     assert said == f"{begins} is refused {case.words}"
 
 
-def test_every_code_of_every_guard_is_said_above() -> None:
-    said = {case.words.split("]")[0][1:] for case in REFUSED}
-    assert {code for codes in CODES.values() for code in codes} <= said
+def test_the_codes_of_every_guard_are_listed_and_are_said_above() -> None:
+    assert set(CODES) == {guard for rows in TABLE.values() for row in rows for guard in row.guards}
+    assert {guard.__name__: " ".join(codes) for guard, codes in CODES.items()} == {
+        "lease_is_own": "lease_lost",
+        "lease_is_over": "lease_without_end lease_live",
+        "lease_is_not_live": "lease_live",
+        "run_is_current": "run_over run_not_reached",
+        "not_dispatched": "already_dispatched",
+        "available": "not_available",
+        "not_expired": "expired",
+        "attempts_left": "no_attempts_left",
+        "give_backs_left": "no_give_backs_left",
+        "accepted_once": "never_accepted",
+        "cleanup_not_begun": "cleaned_up",
+        "expiry_reached": "not_due",
+        "cleanup_is_due": "not_due",
+        "cleanup_may_end": "cleanup_not_begun cleaned_up not_due",
+    }
+    assert {code for codes in CODES.values() for code in codes} <= {case.words.split("]")[0][1:] for case in REFUSED}
     assert {guard.__name__: statuses for guard, statuses in NO_ONLY_IN.items()} == {"lease_is_not_live": {P}}
 
 
@@ -270,7 +286,8 @@ def test_a_transition_of_another_job_or_version_is_not_applied_and_says_which_it
 
 
 def _new(**fields: Any) -> Job:
-    draft = Draft(**{"organization_id": "org_a", "endpoint": "/x", "request": {}, **fields})
+    values: dict[str, Any] = {"organization_id": "org_a", "endpoint": "/x", "request": {}, **fields}
+    draft = Draft(**values)
     return new_job(draft, job_id="job_" + "A" * 21, now=NOW, operation="op_1", policy=Policy())
 
 
