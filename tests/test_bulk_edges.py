@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobstate import DispatchError, IllegalTransitionError, Job, OutcomeUnknownError
+from jobstate import DispatchError, Event, IllegalTransitionError, Job, OutcomeUnknownError
 from jobstate.flows.many import Fate
 from tests.commands import ERROR, failed
 from tests.support import World, make_world
@@ -123,7 +123,7 @@ def test_a_retry_whose_answer_was_lost_and_that_others_made_and_began_meanwhile_
     world.repository.drop("save_many", then=others)
     [outcome] = world.ours.retry_many(ids=[job.id])
     assert (outcome.fate, outcome.error) == (Fate.ALREADY, None)
-    assert [record.event for record in world.others.history(job.id)].count("retry") == 1
+    assert [record.event for record in world.others.history(job.id)].count(Event.RETRY) == 1
 
 
 def test_a_job_that_another_cancelled_first_is_refused_with_the_single_commands_error(world: World) -> None:
