@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 SWAPS: dict[type[ast.AST], str] = {
     ast.Lt: "<=",
@@ -164,7 +164,8 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
             continue
         if name == "annotation" and not (isinstance(value, ast.Subscript) and _limits(value)):
             continue
-        yield from (child for child in (value if isinstance(value, list) else [value]) if isinstance(child, ast.AST))
+        parts = cast("list[object]", value if isinstance(value, list) else [value])
+        yield from (child for child in parts if isinstance(child, ast.AST))
 
 
 def _limits(node: ast.Subscript) -> bool:

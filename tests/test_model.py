@@ -168,12 +168,13 @@ def test_backoff_doubles_to_its_cap_and_is_the_same_for_the_same_run() -> None:
 ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 
 
-def test_an_id_is_its_milliseconds_and_seventy_eight_random_bits() -> None:
+@pytest.mark.parametrize("milliseconds", [1_700_000_000_123, 1_700_000_000_124])
+def test_an_id_is_its_milliseconds_and_seventy_eight_random_bits(milliseconds: int) -> None:
     seen = 0
     for _ in range(100):
-        prefix, _, digits = new_id("op", 1_700_000_000.123).partition("_")
+        prefix, _, digits = new_id("op", (milliseconds + 0.5) / 1000).partition("_")
         bits = sum(ALPHABET.index(digit) << shift for digit, shift in zip(digits, range(120, -1, -6), strict=True))
-        assert (prefix, bits >> 78) == ("op", 1_700_000_000_123)
+        assert (prefix, bits >> 78) == ("op", milliseconds)
         seen |= bits & (1 << 78) - 1
     assert seen == (1 << 78) - 1, "a bit that is never set is not random"
 
