@@ -285,3 +285,11 @@ def test_a_conflict_is_not_taken_for_the_dispatchers_error(boxed: World, outbox:
     assert not boxed.ours.accept(job.id).dispatch_pending
     assert boxed.repository.calls == ["load", "save", "load", "save"]
     assert [delivery.run for delivery in outbox.deliveries] == [1]
+
+
+def test_a_mark_that_was_saved_with_its_delivery_is_not_read_back(boxed: World, outbox: Outbox) -> None:
+    boxed.dispatcher.fail("dispatch", DOWN)
+    boxed.repository.calls.clear()
+    job = boxed.create()
+    assert (job.dispatch_pending, job.warnings, len(outbox.rows)) == (False, None, 1)
+    assert boxed.repository.calls == ["insert", "insert", "save"]
