@@ -386,6 +386,16 @@ def test_the_other_events_need_no_fact(event: Event) -> None:
     assert decide(a_job(), event, NOW)
 
 
+def test_a_fact_that_there_is_not_is_refused_with_all_that_there_are() -> None:
+    known = (
+        "token, run, task_name, response, response_artifacts, error, digest, failure_code, progress, warnings, "
+        "retry_key, past_retry_keys"
+    )
+    with pytest.raises(TypeError) as caught:
+        decide(a_job(), Event.CANCEL, NOW, **cast("Any", {"tokn": "x"}))
+    assert str(caught.value) == f"cancel: there is no fact 'tokn'; known are {known}"
+
+
 # The first record
 
 
