@@ -110,7 +110,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mutation", description="Mutation testing of the core.")
     parser.add_argument("words", nargs="*", help="only files whose path has one of these words in it")
     parser.add_argument("--workers", type=int, default=2, help="mutants that are run at a time")
-    parser.add_argument("--budget", type=float, default=15, help="seconds of tests for one mutant at most, the quick ones first")
+    parser.add_argument(
+        "--budget", type=float, default=15, help="seconds of tests for one mutant at most, the quick ones first"
+    )
     parser.add_argument("--again", type=Path, help="only mutants that this output of an earlier run names as alive")
     return parser.parse_args()
 
