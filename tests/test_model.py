@@ -165,6 +165,20 @@ def test_backoff_doubles_to_its_cap_and_is_the_same_for_the_same_run() -> None:
     assert len(set(pauses)) > 150
 
 
+ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.mark.parametrize("milliseconds", [1_700_000_000_123, 1_700_000_000_124])
+def test_an_id_is_its_milliseconds_and_seventy_eight_random_bits(milliseconds: int) -> None:
+    seen = 0
+    for _ in range(100):
+        prefix, _, digits = new_id("op", (milliseconds + 0.5) / 1000).partition("_")
+        bits = sum(ALPHABET.index(digit) << shift for digit, shift in zip(digits, range(120, -1, -6), strict=True))
+        assert (prefix, bits >> 78) == ("op", milliseconds)
+        seen |= bits & (1 << 78) - 1
+    assert seen == (1 << 78) - 1, "a bit that is never set is not random"
+
+
 def test_ids_are_ordered_by_time_and_do_not_repeat() -> None:
     ids = [new_id("job", 1_700_000_000 + step / 1000) for step in range(0, 5000, 7)]
     assert ids == sorted(ids)

@@ -125,6 +125,11 @@ def test_an_event_without_a_row_is_refused_by_name(event: Event) -> None:
         compile_table(_declared([spec for spec in _small() if spec["trigger"] != event]))
 
 
+def test_all_events_without_a_row_are_named() -> None:
+    with pytest.raises(TableError, match=r"^no row for cancel, start$"):
+        compile_table(_declared([spec for spec in _small() if spec["trigger"] not in ("start", "cancel")]))
+
+
 def test_a_status_that_cannot_be_reached_is_refused_by_name() -> None:
     with pytest.raises(TableError, match=r"never reached from validating: cancelled$"):
         compile_table(_declared(_changed(Event.CANCEL, source=JobStatus.CANCELLED)))
@@ -151,7 +156,7 @@ def test_two_targets_under_the_same_guards_are_refused() -> None:
 @pytest.mark.parametrize(("first", "second"), [((), (_open,)), ((_open,), (_open, _also)), ((_also,), (_open, _also))])
 def test_a_row_that_an_earlier_one_always_hides_is_refused(first: tuple[Guard, ...], second: tuple[Guard, ...]) -> None:
     specs = [*_changed(Event.START, guards=first), _spec("start", JobStatus.QUEUED, JobStatus.FAILED, *second)]
-    with pytest.raises(TableError, match="hidden by an earlier row"):
+    with pytest.raises(TableError, match=r"^start from queued to failed is hidden by an earlier row$"):
         compile_table(_declared(specs))
 
 

@@ -276,3 +276,20 @@ def survives_a_crash(name: str, steps: int, folder: Path) -> bool:
 @pytest.mark.parametrize("name", ["create", "accept", "retry"])
 def test_a_crash_at_any_step_leaves_both_or_neither(name: str, tmp_path: Path) -> None:
     assert next(steps for steps in count(1) if survives_a_crash(name, steps, tmp_path)) > 3
+
+
+def test_a_conflict_is_not_taken_for_the_dispatchers_error(boxed: World, outbox: Outbox) -> None:
+    job = boxed.create(validating=True)
+    boxed.repository.stale("save")
+    boxed.repository.calls.clear()
+    assert not boxed.ours.accept(job.id).dispatch_pending
+    assert boxed.repository.calls == ["load", "save", "load", "save"]
+    assert [delivery.run for delivery in outbox.deliveries] == [1]
+
+
+def test_a_mark_that_was_saved_with_its_delivery_is_not_read_back(boxed: World, outbox: Outbox) -> None:
+    boxed.dispatcher.fail("dispatch", DOWN)
+    boxed.repository.calls.clear()
+    job = boxed.create()
+    assert (job.dispatch_pending, job.warnings, len(outbox.rows)) == (False, None, 1)
+    assert boxed.repository.calls == ["insert", "insert", "save"]
