@@ -352,7 +352,8 @@ def test_one_delivery_starts_once(engines: list[Engine], order: str) -> None:
     race = opened(engines)
     job = race.one.jobs.create("/x", REQUEST)
     answers = race.run(order, partial(race.one.jobs.start, job.delivery), partial(race.other.jobs.start, job.delivery))
-    [attempt] = [cast("Attempt[Any, Any]", answer) for answer in answers if isinstance(answer, Attempt)]
+    started: list[Attempt[Any, Any]] = [answer for answer in answers if isinstance(answer, Attempt)]
+    [attempt] = started
     assert codes(*answers) == ["already_started"]
     row = race.job(job.id, "created", "start")
     assert (row.attempt_count, row.lease and row.lease.token, attempt.number) == (1, attempt.token, 1)
