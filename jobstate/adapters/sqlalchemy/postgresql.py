@@ -157,13 +157,14 @@ class PostgreSQL(Backend):
         names, payloads, recorded = shape
         jobs, records = self.tables.jobs, self.tables.history
         columns: list[Any] = [column("at_id", jobs.c.id.type), column("at_version", jobs.c.version.type)]
-        columns += [column(name, jobs.c[name].type) for name in names]
+        columns += [column(name, Text if name == "metadata" else jobs.c[name].type) for name in names]
         columns += [column(f"payload_{name}", Text) for name, there in payloads if there]
         columns += [column(f"record_{name}", records.c[name].type) for name in RECORD_COLUMNS] if recorded else []
         source = func.json_to_recordset(bindparam("rows", type_=JSON))
         asked = select(source.table_valued(*columns, name="row").render_derived(with_types=True)).cte("asked")
         here = (jobs.c.id == asked.c.at_id) & (jobs.c.version == asked.c.at_version)
-        moved = update(jobs).where(here).values({name: asked.c[name] for name in names}).returning(jobs.c.id).cte("moved")
+        given = {name: cast(asked.c[name], JSONB) if name == "metadata" else asked.c[name] for name in names}
+        moved = update(jobs).where(here).values(given).returning(jobs.c.id).cte("moved")
         both = select(moved.c.id, *asked.c).join_from(moved, asked, moved.c.id == asked.c.at_id).subquery("both")
         parts: list[Any] = [self._drop(moved, name) for name, there in payloads if not there]
         parts += [self._put(both, name, both.c[f"payload_{name}"]) for name, there in payloads if there]
