@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event as Signal
 from typing import Any, cast
 
-import psutil
+import psutil  # type: ignore[import-untyped]  # it comes with the server's wheel, without types
 
 from jobstate import Event, Job, Jobs, JobStatus, Policy, run_job
 from jobstate.errors import RepositoryError
@@ -112,8 +112,11 @@ def crash(workers: list[Worker], server: Any) -> None:
         again.set()
         for worker, future in zip(workers, working, strict=True):
             future.result(60)
-            goal = worker.finished + AFTER
-            worker.work(lambda worker, goal=goal: worker.finished >= goal)
+            worker.work(_until(worker.finished + AFTER))
+
+
+def _until(goal: int) -> Callable[[Worker], bool]:
+    return lambda worker: worker.finished >= goal
 
 
 def all_jobs(jobs: Jobs) -> list[Job]:

@@ -82,8 +82,12 @@ def save(side: AnySide) -> Any:
     return side.call("save", move(example()))
 
 
+def nothing(_transaction: Any) -> None:
+    """What a host does besides."""
+
+
 def save_within(side: AnySide) -> Any:
-    return side.call("save", move(example()), within=lambda _: None)
+    return side.call("save", move(example()), within=nothing)
 
 
 def save_many(side: AnySide) -> Any:
@@ -138,6 +142,7 @@ def test_wherever_an_answer_is_lost_the_truth_is_told(
 ) -> None:
     """One answer of the server after the other is lost on the way, until none is left; then the next call works."""
     seen: set[tuple[str, bool]] = set()
+    answer: Any = None
     with opened(driver, cut, tmp_path, pool_size=1) as side:
         for skip in range(30):
             truth.prepare()
