@@ -18,6 +18,22 @@ from jobstate.errors import OutcomeUnknownError
 R = TypeVar("R")
 
 
+def make_ready(connection: Connection, backend: Backend) -> None:
+    """Switch a connection that was just checked out to AUTOCOMMIT mode, where it is not in it anyway, and prepare it.
+
+    An engine's own `isolation_level` option switches while it connects: a task that is cancelled there loses the connection.
+    One that is cancelled here throws it away, for nobody would switch it back.
+    """
+    try:
+        there = connection.connection.dbapi_connection
+        if there is not None and not connection.dialect.detect_autocommit_setting(there):
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        backend.prepare(connection)
+    except BaseException:
+        connection.invalidate()
+        raise
+
+
 class Transactions:
     """Transactions of the library's own."""
 
