@@ -15,7 +15,8 @@ class Wire:
     """Listens on loopback, and passes on what it hears to the server: a folder with its socket, or a host.
 
     `lose(skip)`: after `skip` more statements, the next one is carried out by the server, and its answer is thrown away with
-    the connection. `cut()`: every connection is closed at once, and new ones are not taken until `mend()`.
+    the connection; `keep()` takes that back. `cut()`: every connection is closed at once, and new ones are not taken until
+    `mend()`.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -43,6 +44,11 @@ class Wire:
     def lose(self, skip: int = 0) -> None:
         with self._lock:
             self._losing = skip
+
+    def keep(self) -> None:
+        """No answer is lost any more."""
+        with self._lock:
+            self._losing = None
 
     def cut(self) -> None:
         with self._lock:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Dialect, Integer, bindparam
 
-from jobstate.adapters.sqlalchemy.codec import Row, Write
+from jobstate.adapters.sqlalchemy.codec import Write
 from jobstate.adapters.sqlalchemy.prepared import Kept
 from jobstate.adapters.sqlalchemy.tables import Tables
 from jobstate.payload import encode
@@ -72,7 +72,7 @@ class Backend(ABC):
     # Writes
 
     @abstractmethod
-    def insert(self, connection: Connection, row: Row, payloads: Mapping[str, str | None], record: Row | None) -> bool:
+    def insert(self, connection: Connection, write: Write) -> bool:
         """A new job with its payloads and its record, unless its id or its organization's key is there."""
 
     @abstractmethod

@@ -149,18 +149,8 @@ def jobs_of(rows: Sequence[Any], payloads: Sequence[str]) -> tuple[list[AnyJob],
     return jobs, unreadable
 
 
+_RECORD = ("job_id", "version", "at", "attempt", "operation", "actor", "reason")
 RECORD_COLUMNS = ("job_id", "version", "event", "source", "target", "at", "attempt", "operation", "actor", "reason", "changes")
-
-
-def record_row(record: HistoryRecord) -> Row:
-    """The row of a history record."""
-    return {
-        **record.__dict__,
-        "event": str(record.event),
-        "source": None if record.source is None else record.source.value,
-        "target": record.target.value,
-        "changes": compact(record.changes),
-    }
 
 
 def record_of(row: Sequence[Any]) -> HistoryRecord:
@@ -176,20 +166,43 @@ def record_of(row: Sequence[Any]) -> HistoryRecord:
     return construct(HistoryRecord, **fields)
 
 
-class Write:
-    """A transition as a store writes it: the columns that change, the payloads that change, and the record, if there is one.
+Shape = tuple[tuple[str, ...], tuple[tuple[str, bool], ...], bool]
+"""The columns that are written, the payloads and whether each is there, and whether there is a record."""
 
-    `shape` is equal for writes that one statement can carry.
+
+class Write:
+    """What a store writes of a job: a new one, or a transition.
+
+    `values` are by the names of parameters: the columns as they are called, `payload_` and `record_` before the others, and
+    `at_id` and `at_version` for the row. One statement can carry all writes of one `shape`.
     """
 
-    __slots__ = ("at", "job_id", "payloads", "record", "row", "shape", "version")
+    __slots__ = ("job_id", "shape", "values", "version")
 
-    def __init__(self, transition: Accepted, *, history: bool) -> None:
-        record = transition.record if history else None
-        self.job_id, self.version = transition.job_id, transition.version
-        self.at = {"at_id": transition.job_id, "at_version": transition.version}
-        self.row = row_of(transition.changes)
-        self.payloads = payloads_of(transition.changes)
-        self.record = None if record is None else record_row(record)
-        kept = tuple((name, text is not None) for name, text in self.payloads.items())
-        self.shape = (tuple(self.row), kept, record is not None)
+    def __init__(self, job_id: str, version: int, fields: Mapping[str, Any], record: HistoryRecord | None) -> None:
+        values = row_of(fields)
+        columns = tuple(values)
+        payloads = payloads_of(fields)
+        for name, text in payloads.items():
+            values[f"payload_{name}"] = text
+        if record is not None:
+            for name in _RECORD:
+                values[f"record_{name}"] = getattr(record, name)
+            values["record_event"] = str(record.event)
+            values["record_source"] = None if record.source is None else record.source.value
+            values["record_target"] = record.target.value
+            values["record_changes"] = compact(record.changes)
+        values["at_id"], values["at_version"] = job_id, version
+        self.job_id, self.version, self.values = job_id, version, values
+        self.shape: Shape = (columns, tuple((name, text is not None) for name, text in payloads.items()), record is not None)
+
+    @classmethod
+    def new(cls, job: AnyJob, record: HistoryRecord | None) -> Write:
+        """A job that is to be stored, with the payloads that it has."""
+        absent = {name for name in PAYLOADS if getattr(job, name) is None}
+        return cls(job.id, job.version, {name: value for name, value in job.__dict__.items() if name not in absent}, record)
+
+    @classmethod
+    def moved(cls, transition: Accepted, *, recorded: bool) -> Write:
+        """A transition that is to be saved, with its record if records are kept."""
+        return cls(transition.job_id, transition.version, transition.changes, transition.record if recorded else None)

@@ -24,6 +24,10 @@ _CONFLICTS = frozenset({"40001", "40P01"})
 _BROKEN = ("08", "57P", "40003")
 """connection exceptions, a server that shuts down or crashed, statement_completion_unknown."""
 
+_AT_FAULT = ("25", "28", "3D", "3F", "42", "53")
+"""read-only and other states of a transaction, authorization, missing database, schema, table or right, no disk, memory or
+connection left."""
+
 
 class HostError(Exception):
     """Carries an error of the host's part of a transaction past the mapping of the library's own."""
@@ -49,11 +53,17 @@ def is_broken(error: BaseException) -> bool:
     return lost or _code(error).startswith(_BROKEN)
 
 
+def is_refused(error: BaseException) -> bool:
+    """The server has said no, and is there to say it: nothing was done."""
+    return bool(_code(error)) and not is_broken(error)
+
+
 def is_hopeless(error: RepositoryError) -> bool:
     """The database, not the data, is at fault: what was meant for many fails for each of them too."""
     cause = error.__cause__
     unspoken = isinstance(cause, OperationalError) and not _code(cause)
-    return cause is None or isinstance(cause, TimeoutError) or unspoken or is_broken(cause)
+    at_fault = cause is not None and _code(cause).startswith(_AT_FAULT)
+    return cause is None or isinstance(cause, TimeoutError) or unspoken or at_fault or is_broken(cause)
 
 
 def words(error: BaseException) -> str:

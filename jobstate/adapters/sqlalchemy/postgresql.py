@@ -7,7 +7,7 @@ array of rows, so that a thousand of them are one statement too.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -38,12 +38,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from jobstate.adapters.sqlalchemy.backend import Backend
-from jobstate.adapters.sqlalchemy.codec import RECORD_COLUMNS, Row, Write, compact
+from jobstate.adapters.sqlalchemy.codec import RECORD_COLUMNS, Shape, Write, compact
 from jobstate.adapters.sqlalchemy.tables import Tables
 from jobstate.errors import InvalidInputError
 
 _AT = ("at_id", "at_version")
-Shape = tuple[tuple[str, ...], tuple[tuple[str, bool], ...], bool]
 
 
 class PostgreSQL(Backend):
@@ -90,21 +89,21 @@ class PostgreSQL(Backend):
 
     # Insert
 
-    def insert(self, connection: Connection, row: Row, payloads: Mapping[str, str | None], record: Row | None) -> bool:
+    def insert(self, connection: Connection, write: Write) -> bool:
         """As `Backend.insert`."""
-        there = tuple(name for name, text in payloads.items() if text is not None)
-        statement = self.kept.get(("insert", there, record is not None), lambda: self._insertion(there, record is not None))
-        values = {**row, **_named(payloads), **_prefixed(record)}
-        return statement.run(connection, values).rowcount == 1
+        return (
+            self.kept.get(("insert", write.shape), lambda: self._insertion(write.shape)).run(connection, write.values).rowcount
+            == 1
+        )
 
-    def _insertion(self, payloads: tuple[str, ...], recorded: bool) -> ClauseElement:
+    def _insertion(self, shape: Shape) -> ClauseElement:
+        names, payloads, recorded = shape
         jobs = self.tables.jobs
-        columns: dict[str, Any] = {name: bindparam(name) for name in jobs.c.keys()}  # noqa: SIM118  # a collection of columns is no mapping
-        new = postgresql.insert(jobs).values(columns).on_conflict_do_nothing()
+        new = postgresql.insert(jobs).values({name: bindparam(name) for name in names}).on_conflict_do_nothing()
         if not payloads and not recorded:
             return new
         stored = new.returning(jobs.c.id).cte("stored")
-        parts = [self._put(stored, name, bindparam(f"payload_{name}", type_=Text)) for name in payloads]
+        parts: list[Any] = [self._put(stored, name, bindparam(f"payload_{name}", type_=Text)) for name, _ in payloads]
         return _last(parts + ([self._note(stored, _record_parameters(self.tables.history))] if recorded else []))
 
     def _put(self, moved: FromClause, name: str, data: ColumnElement[Any]) -> postgresql.Insert:
@@ -123,7 +122,7 @@ class PostgreSQL(Backend):
     def save(self, connection: Connection, write: Write) -> bool:
         """As `Backend.save`."""
         statement = self.kept.get(("save", write.shape), lambda: self._saving(write.shape))
-        result = statement.run(connection, {**write.row, **write.at, **_named(write.payloads), **_prefixed(write.record)})
+        result = statement.run(connection, write.values)
         return bool(result.scalar_one() if result.returns_rows else result.rowcount)
 
     def _saving(self, shape: Shape) -> ClauseElement:
@@ -158,19 +157,18 @@ class PostgreSQL(Backend):
     def save_many(self, connection: Connection, writes: Sequence[Write]) -> list[bool]:
         """As `Backend.save_many`."""
         shape = writes[0].shape
-        rows = [{**write.row, **write.at, **_named(write.payloads), **_prefixed(write.record)} for write in writes]
-        first = rows[0]
-        own = [name for name in self._types(shape) if name in _AT or any(row[name] != first[name] for row in rows)]
-        shared = {name: first[name] for name in self._types(shape) if name not in own}
-        statement = self.kept.get(("save many", shape, *shared), lambda: self._saving_many(shape, shared.keys()))
-        text = compact([{name: row[name] for name in own} for row in rows])
-        row: Any = statement.run(connection, {**shared, "rows": text, "asked": len(rows)}).one()
+        types, first = self._types(shape), writes[0].values
+        own: list[str] = [name for name in types if name in _AT or any(write.values[name] != first[name] for write in writes)]
+        shared = {name: first[name] for name in types if name not in own}
+        statement = self.kept.get(("save many", shape, *shared), lambda: self._saving_many(shape, shared))
+        rows = [{name: write.values[name] for name in own} for write in writes]
+        row: Any = statement.run(connection, {**shared, "rows": compact(rows), "asked": len(rows)}).one()
         if row[0] == len(rows):
             return [True] * len(rows)
         done = set(row[1] or ())
         return [write.job_id in done for write in writes]
 
-    def _saving_many(self, shape: Shape, shared: Collection[str]) -> ClauseElement:
+    def _saving_many(self, shape: Shape, shared: Mapping[str, Any]) -> ClauseElement:
         """What is the same for all rows comes once; the rest as JSON, an object for each row."""
         names, payloads, recorded = shape
         jobs = self.tables.jobs
@@ -183,7 +181,7 @@ class PostgreSQL(Backend):
             return bindparam(name, type_=types[name]) if name in shared else rows.c[name]
 
         here = (jobs.c.id == asked.c.at_id) & (jobs.c.version == asked.c.at_version)
-        changes = {name: value(name, asked) for name in names}
+        changes = {name: cast(value(name, asked), jobs.c[name].type) for name in names}
         moved = update(jobs).where(here).values(changes).returning(jobs.c.id).cte("moved")
         both = select(moved.c.id, *asked.c).join_from(moved, asked, moved.c.id == asked.c.at_id).subquery("both")
         parts: list[Any] = [self._drop(moved, name) for name, there in payloads if not there]
@@ -199,7 +197,7 @@ class PostgreSQL(Backend):
         names, payloads, recorded = shape
         jobs, records = self.tables.jobs.c, self.tables.history.c
         types: dict[str, TypeEngine[Any]] = {"at_id": jobs.id.type, "at_version": jobs.version.type}
-        types |= {name: jobs[name].type for name in names}
+        types |= {name: Text() if name == "metadata" else jobs[name].type for name in names}  # it comes as text
         types |= {f"payload_{name}": Text() for name, there in payloads if there}
         return types | ({f"record_{name}": records[name].type for name in RECORD_COLUMNS[1:]} if recorded else {})
 
@@ -219,14 +217,6 @@ class PostgreSQL(Backend):
 
 def _record_parameters(history: Table) -> dict[str, ColumnElement[Any]]:
     return {name: bindparam(f"record_{name}", type_=history.c[name].type) for name in RECORD_COLUMNS}
-
-
-def _prefixed(record: Row | None) -> Row:
-    return {} if record is None else {f"record_{name}": value for name, value in record.items()}
-
-
-def _named(payloads: Mapping[str, str | None]) -> Row:
-    return {f"payload_{name}": text for name, text in payloads.items() if text is not None}
 
 
 def _with(statement: Any, parts: Sequence[Any]) -> ClauseElement:

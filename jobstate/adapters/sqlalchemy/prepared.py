@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect
@@ -21,13 +21,13 @@ class Prepared:
         self._fixed: dict[str, Any] = {name: value for name, value in compiled.params.items() if value is not None}
         """Values that the dialect has put in, such as an offset of 0."""
 
-    def run(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
+    def run(self, connection: Connection, values: dict[str, Any]) -> CursorResult[Any]:
         """Run it with these values by name; what it does not name is left out. Values go to the driver as they are."""
         names = self.names
         if self._fixed:
             values = {**values, **self._fixed}
         if names is None:
-            return connection.exec_driver_sql(self.text, dict(values))
+            return connection.exec_driver_sql(self.text, values)
         return connection.exec_driver_sql(self.text, tuple([values[name] for name in names]))
 
 

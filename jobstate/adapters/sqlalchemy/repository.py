@@ -15,7 +15,7 @@ from jobstate.adapters.sqlalchemy.bulk import Step, Steps
 from jobstate.adapters.sqlalchemy.faults import DRIVER_ERRORS, HostError, nothing_done
 from jobstate.adapters.sqlalchemy.store import Store
 from jobstate.adapters.sqlalchemy.tables import Tables
-from jobstate.adapters.sqlalchemy.transactions import PartOfAnother, Transactions
+from jobstate.adapters.sqlalchemy.transactions import PartOfAnother, Transactions, make_ready
 from jobstate.effects import Decide, Moved
 from jobstate.errors import RepositoryError
 from jobstate.lifecycle import Accepted
@@ -44,7 +44,6 @@ class SQLAlchemyRepository:
         _check(engine)
         self.tables = Tables() if tables is None else tables
         self._engine = engine
-        self._automatic: Engine | None = None
         self._store = Store(self.tables, engine.dialect, history=history)
         self._transactions = Transactions(self._store.backend)
         self._host: Connection | Session | None = None
@@ -84,11 +83,8 @@ class SQLAlchemyRepository:
         if self._host is not None:
             yield self._host.connection() if isinstance(self._host, Session) else self._host
             return
-        if self._automatic is None:
-            with self._engine.connect() as connection:
-                self._automatic = _automatic(self._engine, connection)
-        with self._automatic.connect() as connection:
-            self._store.backend.prepare(connection)
+        with self._engine.connect() as connection:
+            make_ready(connection, self._store.backend)
             yield connection
 
     def _read(self, work: Work[R]) -> R:
@@ -182,7 +178,6 @@ class AsyncSQLAlchemyRepository:
         _check(engine.sync_engine)
         self.tables = Tables() if tables is None else tables
         self._engine = engine
-        self._automatic: AsyncEngine | None = None
         self._store = Store(self.tables, engine.sync_engine.dialect, history=history)
         self._transactions = Transactions(self._store.backend)
         self._host: AsyncConnection | AsyncSession | None = None
@@ -210,21 +205,21 @@ class AsyncSQLAlchemyRepository:
         if self._host is not None:
             yield await self._host.connection() if isinstance(self._host, AsyncSession) else self._host
             return
-        if self._automatic is None:
-            async with self._engine.connect() as connection:
-                self._automatic = await connection.run_sync(lambda sync: _automatic(self._engine, sync))
-        async with self._automatic.connect() as connection:
+        async with self._engine.connect() as connection:
             yield connection
 
+    def _make_ready(self, connection: Connection) -> None:
+        if self._host is None:
+            make_ready(connection, self._store.backend)
+
     async def _run(self, work: Work[R]) -> R:
-        def prepared(connection: Connection) -> R:
-            if self._host is None:
-                self._store.backend.prepare(connection)
+        def ready(connection: Connection) -> R:
+            self._make_ready(connection)
             return work(connection)
 
         with nothing_done():
             async with self._connect() as connection:
-                return await connection.run_sync(prepared)
+                return await connection.run_sync(ready)
 
     _read = _run
 
@@ -233,6 +228,7 @@ class AsyncSQLAlchemyRepository:
             return await self._run(lambda connection: self._transactions.write(connection, job_id, work))
         with nothing_done():
             async with self._connect() as connection:
+                await connection.run_sync(self._make_ready)
                 return await self._write_within(connection, job_id, work, within)
 
     async def _write_within(self, connection: AsyncConnection, job_id: str, work: Work[R], within: AsyncWithin) -> R:
@@ -326,17 +322,6 @@ class AsyncSQLAlchemyRepository:
     async def delete(self, job_id: str, version: int) -> None:
         """As `Repository.delete`."""
         await self._write(job_id, lambda connection: self._store.delete(connection, job_id, version))
-
-
-E_ = TypeVar("E_", Engine, AsyncEngine)
-
-
-def _automatic(engine: E_, connection: Connection) -> E_:
-    """The engine in AUTOCOMMIT mode: as it is, when its connections are in it anyway, since switching costs time."""
-    there = connection.connection.dbapi_connection
-    if there is not None and connection.dialect.detect_autocommit_setting(there):
-        return engine
-    return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def _check(engine: Engine) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -14,6 +14,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal_column,
     select,
     update,
 )
@@ -21,8 +22,10 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import OperationalError
 
 from jobstate.adapters.sqlalchemy.backend import Backend
-from jobstate.adapters.sqlalchemy.codec import Row, Write
+from jobstate.adapters.sqlalchemy.codec import RECORD_COLUMNS, Write
+from jobstate.adapters.sqlalchemy.prepared import Prepared
 from jobstate.adapters.sqlalchemy.tables import Tables
+from jobstate.model import PAYLOADS
 from jobstate.payload import encode
 
 BUSY_TIMEOUT = 10_000
@@ -41,13 +44,9 @@ class SQLite(Backend):
         jobs, payloads, records = tables.jobs, tables.payloads, tables.history
         self._here = (jobs.c.id == bindparam("at_id")) & (jobs.c.version == bindparam("at_version"))
         prepare = self.kept.prepare
-        self._insert = prepare(sqlite.insert(jobs).values(_named(jobs.c.keys())).on_conflict_do_nothing())
-        self._record = prepare(insert(records).values(_named(records.c.keys())))
-        put = sqlite.insert(payloads).values(_named(payloads.c.keys()))
-        keys = [payloads.c.job_id, payloads.c.name]
-        self._put = prepare(put.on_conflict_do_update(index_elements=keys, set_={"data": put.excluded.data}))
-        this = (payloads.c.job_id == bindparam("job_id")) & (payloads.c.name == bindparam("name"))
-        self._drop = prepare(delete(payloads).where(this))
+        self._record = prepare(insert(records).values({name: bindparam(f"record_{name}") for name in RECORD_COLUMNS}))
+        self._put = {name: prepare(self._putting(name)) for name in PAYLOADS}
+        self._drop = {name: prepare(delete(payloads).where(self._this(name))) for name in PAYLOADS}
         self._delete = prepare(delete(jobs).where(self._here))
         self._delete_parts = [
             prepare(delete(table).where(table.c.job_id == bindparam("at_id"))) for table in (payloads, records)
@@ -97,28 +96,41 @@ class SQLite(Backend):
         """As `Backend.many`: a JSON array."""
         return encode(list(values))
 
-    def insert(self, connection: Connection, row: Row, payloads: Mapping[str, str | None], record: Row | None) -> bool:
+    def _this(self, name: str) -> ColumnElement[bool]:
+        payloads = self.tables.payloads.c
+        return (payloads.job_id == bindparam("at_id")) & (payloads.name == literal_column(f"'{name}'"))
+
+    def _putting(self, name: str) -> sqlite.Insert:
+        payloads = self.tables.payloads
+        row: dict[str, Any] = {"job_id": bindparam("at_id"), "name": literal_column(f"'{name}'")}
+        put = sqlite.insert(payloads).values({**row, "data": bindparam(f"payload_{name}")}).inline()  # no RETURNING of its key
+        keys = [payloads.c.job_id, payloads.c.name]
+        return put.on_conflict_do_update(index_elements=keys, set_={"data": put.excluded.data})
+
+    def insert(self, connection: Connection, write: Write) -> bool:
         """As `Backend.insert`."""
-        if self._insert.run(connection, row).rowcount != 1:
-            return False
-        self._write_parts(connection, row["id"], payloads, record)
-        return True
+        names = write.shape[0]
+        new = self.kept.get(
+            ("insert", names), lambda: sqlite.insert(self.tables.jobs).values(_named(names)).on_conflict_do_nothing()
+        )
+        return self._write(connection, new, write)
 
     def save(self, connection: Connection, write: Write) -> bool:
         """As `Backend.save`."""
-        names = tuple(write.row)
-        statement = self.kept.get(("save", names), lambda: update(self.tables.jobs).where(self._here).values(_named(names)))
-        if statement.run(connection, write.row | write.at).rowcount != 1:
-            return False
-        self._write_parts(connection, write.job_id, write.payloads, write.record)
-        return True
+        names = write.shape[0]
+        change = self.kept.get(("save", names), lambda: update(self.tables.jobs).where(self._here).values(_named(names)))
+        return self._write(connection, change, write)
 
-    def _write_parts(self, connection: Connection, job_id: str, payloads: Mapping[str, str | None], record: Row | None) -> None:
-        for name, text in payloads.items():
-            statement = self._drop if text is None else self._put
-            _ = statement.run(connection, {"job_id": job_id, "name": name, "data": text})
-        if record is not None:
-            _ = self._record.run(connection, record)
+    def _write(self, connection: Connection, row: Prepared, write: Write) -> bool:
+        """The row, and if that was written, what belongs to it."""
+        if row.run(connection, write.values).rowcount != 1:
+            return False
+        _, payloads, recorded = write.shape
+        for name, there in payloads:
+            _ = (self._put if there else self._drop)[name].run(connection, write.values)
+        if recorded:
+            _ = self._record.run(connection, write.values)
+        return True
 
     def batches(self, writes: Sequence[Write]) -> Sequence[Sequence[Write]]:
         """As `Backend.batches`: one transaction for all."""

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Dialect
 
 from jobstate.adapters.sqlalchemy.backend import Backend
-from jobstate.adapters.sqlalchemy.codec import Write, job_of, jobs_of, payloads_of, record_of, record_row, row_of
+from jobstate.adapters.sqlalchemy.codec import Write, job_of, jobs_of, record_of
 from jobstate.adapters.sqlalchemy.faults import conflicts
 from jobstate.adapters.sqlalchemy.postgresql import PostgreSQL
 from jobstate.adapters.sqlalchemy.sqlite import SQLite
@@ -44,13 +44,11 @@ class Store:
 
     def insert(self, connection: Connection, job: AnyJob, record: HistoryRecord) -> AnyJob | None:
         """As `Repository.insert`."""
-        row, payloads = row_of(job.__dict__), payloads_of(job.__dict__)
-        there = {name: text for name, text in payloads.items() if text is not None}
-        noted = record_row(record) if self.backend.history else None
+        write = Write.new(job, record if self.backend.history else None)
         for _ in range(_TRIES):
-            if self.backend.insert(connection, row, there, noted):
+            if self.backend.insert(connection, write):
                 return None
-            standing: Any = self._reading.standing.run(connection, row).first()
+            standing: Any = self._reading.standing.run(connection, write.values).first()
             if standing is not None:
                 return job_of(standing[0], standing[1], {})
         raise RepositoryError(f"{job.id} was not stored: whatever stood in its way was deleted, {_TRIES} times: try again")
@@ -68,11 +66,11 @@ class Store:
 
     def save(self, connection: Connection, transition: Accepted) -> None:
         """As `Repository.save`."""
-        self.save_write(connection, Write(transition, history=self.backend.history))
+        self.save_write(connection, Write.moved(transition, recorded=self.backend.history))
 
     def batches(self, transitions: Sequence[Accepted]) -> Sequence[Batch]:
         """The transitions in as many batches as writes are needed."""
-        return self.backend.batches([Write(one, history=self.backend.history) for one in transitions])
+        return self.backend.batches([Write.moved(one, recorded=self.backend.history) for one in transitions])
 
     def save_batch(self, connection: Connection, batch: Batch) -> Answers:
         """Compare-and-set of each; an error of the database undoes them all."""

@@ -12,10 +12,26 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from jobstate.adapters.sqlalchemy.backend import Backend
-from jobstate.adapters.sqlalchemy.faults import DRIVER_ERRORS, maybe_done, words
+from jobstate.adapters.sqlalchemy.faults import DRIVER_ERRORS, is_refused, maybe_done, words
 from jobstate.errors import OutcomeUnknownError
 
 R = TypeVar("R")
+
+
+def make_ready(connection: Connection, backend: Backend) -> None:
+    """Switch a connection that was just checked out to AUTOCOMMIT mode, where it is not in it anyway, and prepare it.
+
+    An engine's own `isolation_level` option switches while it connects: a task that is cancelled there loses the connection.
+    One that is cancelled here throws it away, for nobody would switch it back.
+    """
+    try:
+        there = connection.connection.dbapi_connection
+        if there is not None and not connection.dialect.detect_autocommit_setting(there):
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        backend.prepare(connection)
+    except BaseException:
+        connection.invalidate()
+        raise
 
 
 class Transactions:
@@ -35,8 +51,8 @@ class Transactions:
     @contextmanager
     def transaction(self, connection: Connection, job_id: str) -> Generator[None]:
         """Committed at the end, rolled back by any error; OutcomeUnknownError if the commit itself fails."""
-        self.begin(connection)
         try:
+            self.begin(connection)
             yield
         except BaseException:
             self.rollback(connection)
@@ -60,6 +76,8 @@ class Transactions:
             _ = connection.exec_driver_sql("COMMIT")
         except DRIVER_ERRORS as error:
             self.rollback(connection)
+            if is_refused(error):
+                raise
             raise OutcomeUnknownError(job_id, f"the commit failed: {words(error)}") from error
 
     def check(self, connection: Connection) -> None:
