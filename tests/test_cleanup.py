@@ -140,7 +140,7 @@ def test_a_retry_at_any_point_of_a_clean_up_finds_everything_or_is_refused(fresh
             sweep_on(world)
             assert_gone(world, job)
     assert accepted == sorted(accepted, reverse=True)
-    assert accepted.count(True) >= 5
+    assert accepted.count(True) >= 4  # where due rows are read and saved in one effect
     assert accepted.count(False) >= 3
 
 

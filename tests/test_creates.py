@@ -355,7 +355,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(request=st.dictionaries(st.text(), JSON, max_size=5))
 def test_a_request_that_is_taken_comes_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, request: dict[str, Any]

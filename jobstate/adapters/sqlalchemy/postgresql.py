@@ -137,7 +137,7 @@ class PostgreSQL(Backend):
         parts += [self._put(moved, name, bindparam(f"payload_{name}", type_=Text)) for name, there in payloads if there]
         if recorded:
             parts.append(self._note(moved, _record_parameters(self.tables.history)))
-        elif not payloads[-1][1] or not any(there for _, there in payloads):
+        elif not payloads[-1][1]:
             return _counted(moved, parts)
         return _last(parts)
 
