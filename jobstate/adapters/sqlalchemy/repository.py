@@ -233,8 +233,8 @@ class AsyncSQLAlchemyRepository:
 
     async def _write_within(self, connection: AsyncConnection, job_id: str, work: Work[R], within: AsyncWithin) -> R:
         transactions = self._transactions
-        await connection.run_sync(transactions.begin)
         try:
+            await connection.run_sync(transactions.begin)
             answer = await connection.run_sync(work)
             if answer is None:
                 try:
@@ -242,8 +242,8 @@ class AsyncSQLAlchemyRepository:
                 except DRIVER_ERRORS as error:
                     raise HostError(error) from error
                 await connection.run_sync(transactions.check)
-        except BaseException:
-            await connection.run_sync(transactions.rollback)
+        except BaseException as error:
+            await connection.run_sync(transactions.abandon, error)
             raise
         await connection.run_sync(transactions.commit, job_id)
         return answer

@@ -54,14 +54,21 @@ class Transactions:
         try:
             self.begin(connection)
             yield
-        except BaseException:
-            self.rollback(connection)
+        except BaseException as error:
+            self.abandon(connection, error)
             raise
         self.commit(connection, job_id)
 
     def begin(self, connection: Connection) -> None:
         """Begin."""
         _ = connection.exec_driver_sql(self.backend.begin)
+
+    def abandon(self, connection: Connection, error: BaseException) -> None:
+        """Roll back after an error; who was cancelled cannot know what the connection is doing, and throws it away."""
+        if isinstance(error, Exception):
+            self.rollback(connection)
+        else:
+            connection.invalidate()
 
     def rollback(self, connection: Connection) -> None:
         """Roll back; a connection on which not even this works is thrown away."""
@@ -79,6 +86,9 @@ class Transactions:
             if is_refused(error):
                 raise
             raise OutcomeUnknownError(job_id, f"the commit failed: {words(error)}") from error
+        except BaseException as error:
+            self.abandon(connection, error)
+            raise
 
     def check(self, connection: Connection) -> None:
         """Raise if an error that somebody swallowed has ended the transaction: its COMMIT would roll back without a word."""
@@ -100,6 +110,10 @@ class PartOfAnother(Transactions):
         """A savepoint, so that a write is whole or not there."""
         self.backend.join(connection)
         _ = connection.exec_driver_sql("SAVEPOINT jobstate")
+
+    def abandon(self, connection: Connection, error: BaseException) -> None:
+        """Back to the savepoint; the connection is the host's to throw away."""
+        self.rollback(connection)
 
     def rollback(self, connection: Connection) -> None:
         """Back to the savepoint; what cannot be, has ended the host's transaction."""
