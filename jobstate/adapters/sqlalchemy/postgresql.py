@@ -165,7 +165,7 @@ class PostgreSQL(Backend):
         row: Any = statement.run(connection, {**shared, "rows": compact(rows), "asked": len(rows)}).one()
         if row[0] == len(rows):
             return [True] * len(rows)
-        done = set(row[1] or ())
+        done: set[str] = set(row[1] or ())
         return [write.job_id in done for write in writes]
 
     def _saving_many(self, shape: Shape, shared: Mapping[str, Any]) -> ClauseElement:
