@@ -15,7 +15,6 @@ from benchmarks.measure import compare
 from jobstate import Event, Job, Jobs, Policy, decide
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository, Tables
 from jobstate.adapters.sqlalchemy.codec import SNAPSHOT, Row, Write
-from jobstate.adapters.sqlalchemy.prepared import Prepared
 from jobstate.adapters.sqlalchemy.sqlite import SQLite
 from jobstate.lifecycle import Accepted
 from jobstate.model import JobFilter
@@ -59,16 +58,17 @@ def _nothing() -> ClauseElement:
     raise AssertionError("the statement has been used")
 
 
-def _texts(repository: SQLAlchemyRepository, job_id: str) -> tuple[str, str, dict[str, Any], str]:
-    """The statements that the repository itself uses, the values of a save, and the changes in its record."""
+def _saved(repository: SQLAlchemyRepository, job_id: str) -> Write:
+    """What a save writes, so that its statement is there, and its values."""
     decision = _cancelled(repository.load(job_id))
     repository.save(decision)
-    write = Write(decision, history=True)
-    assert write.record is not None
-    store = repository._store
-    save = store.backend.kept.get(("save", write.shape), _nothing).text
-    values = {**write.row, "at_id": job_id, **{f"record_{name}": value for name, value in write.record.items()}}
-    return store._reading.load(False, ()).text, save, values, write.record["changes"]
+    return Write.moved(decision, recorded=True)
+
+
+def _following(version: int) -> Row:
+    """The values of a save that differ from one to the next."""
+    changes = encode({"cancelled": True, "version": version + 1})
+    return {"at_version": version, "version": version + 1, "record_version": version + 1, "record_changes": changes}
 
 
 def postgresql(url: URL, kind: str) -> None:
@@ -77,7 +77,9 @@ def postgresql(url: URL, kind: str) -> None:
     repository = SQLAlchemyRepository(engine)
     repository.create_schema()
     ours, theirs = new_job(repository), new_job(repository)
-    read, save, values, changes = _texts(repository, theirs)
+    write = _saved(repository, theirs)
+    store = repository._store
+    read, save = store._reading.load(False, ()).text, store.backend.kept.get(("save", write.shape), _nothing).text
     connection = psycopg.connect(url.render_as_string(hide_password=False), autocommit=True)
 
     def by_hand() -> None:
@@ -85,29 +87,11 @@ def postgresql(url: URL, kind: str) -> None:
             row = cursor.execute(read.encode(), {"id": theirs}).fetchone()
             assert row is not None
             version = dict(zip(SNAPSHOT, from_json(row[0]), strict=True))["version"]
-            own = {
-                "at_version": version,
-                "version": version + 1,
-                "record_version": version + 1,
-                "record_changes": encode(changes),
-            }
-            assert cursor.execute(save.encode(), {**values, **own}).rowcount == 1
+            assert cursor.execute(save.encode(), {**write.values, **_following(version)}).rowcount == 1
 
     compare(f"load and save on PostgreSQL, {kind} / the same statements on psycopg", through(repository, ours), by_hand, 100)
     connection.close()
     engine.dispose()
-
-
-def _prepared(repository: SQLAlchemyRepository, job_id: str) -> tuple[Prepared, Prepared, Prepared, tuple[Row, Row]]:
-    """The repository's own statements to read, save and note, and the values of a save and of its record."""
-    decision = _cancelled(repository.load(job_id))
-    repository.save(decision)
-    write = Write(decision, history=True)
-    backend = repository._store.backend
-    assert isinstance(backend, SQLite)
-    assert write.record is not None
-    read = repository._store._reading.load(False, ())
-    return read, backend.kept.get(("save", tuple(write.row)), _nothing), backend._record, (write.row, write.record)
 
 
 def sqlite(folder: Path, kind: str) -> None:
@@ -117,17 +101,20 @@ def sqlite(folder: Path, kind: str) -> None:
     repository = SQLAlchemyRepository(engine)
     repository.create_schema()
     ours, theirs = new_job(repository), new_job(repository)
-    read, save, note, values = _prepared(repository, theirs)
+    write = _saved(repository, theirs)
+    store = repository._store
+    assert isinstance(store.backend, SQLite)
+    read, note = store._reading.load(False, ()), store.backend._record
+    save = store.backend.kept.get(("save", write.shape[0]), _nothing)
     connection = sqlite3.connect(file, isolation_level=None)
 
     def by_hand() -> None:
         row = connection.execute(read.text, (theirs,)).fetchone()
         version = dict(zip(SNAPSHOT, from_json(row[0]), strict=True))["version"]
-        record = {**values[1], "version": version + 1, "changes": encode({"cancelled": True, "version": version + 1})}
-        row = {**values[0], "version": version + 1, "at_id": theirs, "at_version": version}
+        values = {**write.values, **_following(version)}
         connection.execute("BEGIN IMMEDIATE")
-        assert connection.execute(save.text, [row[name] for name in save.names or ()]).rowcount == 1
-        connection.execute(note.text, [record[name] for name in note.names or ()])
+        assert connection.execute(save.text, [values[name] for name in save.names or ()]).rowcount == 1
+        connection.execute(note.text, [values[name] for name in note.names or ()])
         connection.execute("COMMIT")
 
     compare(f"load and save on SQLite, {kind} / the same statements on sqlite3", through(repository, ours), by_hand, 100)

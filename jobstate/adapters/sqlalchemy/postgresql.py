@@ -46,7 +46,7 @@ _AT = ("at_id", "at_version")
 
 
 class PostgreSQL(Backend):
-    """A PostgreSQL server, version 13 or later."""
+    """A PostgreSQL server; tested on version 18."""
 
     begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
     in_one = True

@@ -33,7 +33,7 @@ BUSY_TIMEOUT = 10_000
 
 
 class SQLite(Backend):
-    """A SQLite file, version 3.38 or later."""
+    """A SQLite file; tested on version 3.40."""
 
     begin = "BEGIN IMMEDIATE"
     in_one = False
