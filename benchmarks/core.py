@@ -5,7 +5,7 @@ from __future__ import annotations
 from transitions import Machine, MachineError
 
 from benchmarks.measure import compare
-from jobstate import Event, Job, Jobs, apply, decide
+from jobstate import Event, Job, Jobs, JobStatus, apply, decide
 from jobstate.lifecycle import Accepted
 from jobstate.memory import MemoryRepository
 
@@ -22,7 +22,7 @@ class _Model:
 def decisions() -> None:
     """A retry that is decided and applied, and a refusal with its reasons, against triggers of `transitions`."""
     job: Job = Job(
-        id="job_" + "0" * 21, organization_id="o", endpoint="/x", status="failed", run=1, ttl=60,
+        id="job_" + "0" * 21, organization_id="o", endpoint="/x", status=JobStatus.FAILED, run=1, ttl=60,
         created_at=NOW, updated_at=NOW, expires_at=NOW + 60,
     )  # fmt: skip
     model = _Model()

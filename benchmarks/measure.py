@@ -39,8 +39,8 @@ def compare(
     """Time both in turn, `rounds` times, and one round more that does not count; `before` comes before each, untimed."""
     rows = [(_time(first, calls, before), _time(second, calls, before)) for _ in range(rounds + 1)][1:]
     ratios = sorted(mine / its for mine, its in rows)
-    medians = (statistics.median(row[index] for row in rows) * 1e6 / calls for index in (0, 1))
-    result = Result(title, *medians, statistics.median(ratios), ratios[0], ratios[-1])
+    mine, its = (statistics.median(row[index] for row in rows) * 1e6 / calls for index in (0, 1))
+    result = Result(title, mine, its, statistics.median(ratios), ratios[0], ratios[-1])
     RESULTS.append(result)
     print(result, flush=True)
     return result

@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError
 
 from jobstate import Job, Jobs, OutcomeUnknownError, RepositoryError, StaleJobError, UnreadableJobError, decide
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository, Tables
+from jobstate.adapters.sqlalchemy.lines import Seen
 from jobstate.lifecycle import Accepted, creation_record
 from jobstate.model import PAYLOADS, Event, JobFilter
 from jobstate.query import Due
@@ -120,7 +121,7 @@ def test_a_due_page_uses_its_partial_index_without_a_sort(engine: Engine, reposi
         statement = repository._store._reading.due(due, behind=True, hold=False)
         statement.text = f"EXPLAIN QUERY PLAN {statement.text}"
         with engine.connect() as connection:
-            plan = statement.run(connection, {"until": NOW, "limit": 10, "time": 0, "id": ""})
+            plan = statement.run(Seen(connection), {"until": NOW, "limit": 10, "time": 0, "id": ""}).rows
             words = " ".join(str(row[-1]) for row in plan)
         assert f"jobstate_due_{due}" in words, words
         assert "TEMP B-TREE" not in words, words

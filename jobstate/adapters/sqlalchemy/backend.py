@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Dialect, Integer, bindparam
+from sqlalchemy import ColumnElement, Dialect, Integer, bindparam
 
 from jobstate.adapters.sqlalchemy.codec import Write
+from jobstate.adapters.sqlalchemy.lines import Line
 from jobstate.adapters.sqlalchemy.prepared import Kept
 from jobstate.adapters.sqlalchemy.tables import Tables
 from jobstate.payload import encode
@@ -60,23 +61,23 @@ class Backend(ABC):
         """A JSON object, as it is bound."""
         return encode(dict(values))
 
-    def prepare(self, connection: Connection) -> None:  # noqa: B027  # most need nothing
+    def prepare(self, line: Line) -> None:  # noqa: B027  # most need nothing
         """Make a connection that was just checked out ready for the library's statements."""
 
-    def join(self, connection: Connection) -> None:  # noqa: B027  # most need nothing
+    def join(self, line: Line) -> None:  # noqa: B027  # most need nothing
         """Before the first write in a transaction of the host's: see to it that there is one."""
 
-    def create(self, connection: Connection) -> None:  # noqa: B027  # most need nothing
+    def create(self, line: Line) -> None:  # noqa: B027  # most need nothing
         """Make the database ready for the tables, outside of any transaction."""
 
     # Writes
 
     @abstractmethod
-    def insert(self, connection: Connection, write: Write) -> bool:
+    def insert(self, line: Line, write: Write) -> bool:
         """A new job with its payloads and its record, unless its id or its organization's key is there."""
 
     @abstractmethod
-    def save(self, connection: Connection, write: Write) -> bool:
+    def save(self, line: Line, write: Write) -> bool:
         """Compare-and-set."""
 
     @abstractmethod
@@ -84,9 +85,9 @@ class Backend(ABC):
         """The writes, divided into what `save_many` takes at once."""
 
     @abstractmethod
-    def save_many(self, connection: Connection, writes: Sequence[Write]) -> list[bool]:
+    def save_many(self, line: Line, writes: Sequence[Write]) -> list[bool]:
         """Compare-and-set of each of a batch."""
 
     @abstractmethod
-    def delete(self, connection: Connection, job_id: str, version: int) -> bool:
+    def delete(self, line: Line, job_id: str, version: int) -> bool:
         """Remove a job, its payloads and its history."""

@@ -10,10 +10,9 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection
-
 from jobstate.adapters.sqlalchemy.codec import Write
 from jobstate.adapters.sqlalchemy.faults import is_hopeless
+from jobstate.adapters.sqlalchemy.lines import Line
 from jobstate.adapters.sqlalchemy.store import Answers, Batch, Store
 from jobstate.effects import Decide, Moved
 from jobstate.errors import OutcomeUnknownError, RepositoryError
@@ -28,7 +27,7 @@ class Step(NamedTuple):
     """A write to be made; with `whole`, in a transaction also where each of its statements could stand alone."""
 
     job_id: str
-    work: Callable[[Connection], Any]
+    work: Callable[[Line], Any]
     whole: bool = False
 
 
@@ -46,12 +45,12 @@ def save_many(store: Store, transitions: Sequence[Accepted]) -> Steps[list[Repos
     return [answers[transition.job_id] for transition in transitions]
 
 
-def _save_batch(store: Store, batch: Batch, connection: Connection) -> Answers:
-    return store.save_batch(connection, batch)
+def _save_batch(store: Store, batch: Batch, line: Line) -> Answers:
+    return store.save_batch(line, batch)
 
 
-def _save_write(store: Store, write: Write, connection: Connection) -> None:
-    store.save_write(connection, write)
+def _save_write(store: Store, write: Write, line: Line) -> None:
+    store.save_write(line, write)
 
 
 def _after(store: Store, batch: Batch, error: RepositoryError) -> Steps[Answers]:
@@ -75,12 +74,12 @@ def move_due(store: Store, due: Due, until: int, limit: int, after: Cursor | Non
     moved = Moved(DuePage([], None, []), (), ())
     answers: Answers = {}
 
-    def work(connection: Connection) -> None:
+    def work(line: Line) -> None:
         nonlocal moved
-        page = store.due(connection, due, until, limit, after, hold=True)
+        page = store.due(line, due, until, limit, after, hold=True)
         moved = Moved(page, list(decide(page.jobs)), ())
         for batch in store.batches(moved.transitions):
-            answers.update(store.save_batch(connection, batch))
+            answers.update(store.save_batch(line, batch))
 
     try:
         yield Step(SEVERAL, work, whole=True)

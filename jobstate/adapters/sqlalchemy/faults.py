@@ -72,6 +72,15 @@ def words(error: BaseException) -> str:
 
 
 @contextmanager
+def of_the_host() -> Generator[None]:
+    """Around what the host does in a transaction of the library's."""
+    try:
+        yield
+    except DRIVER_ERRORS as error:
+        raise HostError(error) from error
+
+
+@contextmanager
 def nothing_done() -> Generator[None]:
     """Around what writes nothing, or has not committed."""
     try:

@@ -16,7 +16,6 @@ from sqlalchemy import (
     JSON,
     ClauseElement,
     ColumnElement,
-    Connection,
     Dialect,
     FromClause,
     Integer,
@@ -39,6 +38,7 @@ from sqlalchemy.types import TypeEngine
 
 from jobstate.adapters.sqlalchemy.backend import Backend
 from jobstate.adapters.sqlalchemy.codec import RECORD_COLUMNS, Shape, Write, compact
+from jobstate.adapters.sqlalchemy.lines import Line
 from jobstate.adapters.sqlalchemy.tables import Tables
 from jobstate.errors import InvalidInputError
 
@@ -81,19 +81,17 @@ class PostgreSQL(Backend):
         """As `Backend.many`."""
         return list(values)
 
-    def join(self, connection: Connection) -> None:
+    def join(self, line: Line) -> None:
         """As `Backend.join`: the driver begins one, unless it is told not to."""
-        there = connection.connection.dbapi_connection
-        if there is not None and connection.dialect.detect_autocommit_setting(there):
+        if line.commits_itself:
             raise InvalidInputError("transaction", "its connection is in AUTOCOMMIT mode: bind to one in a transaction")
 
     # Insert
 
-    def insert(self, connection: Connection, write: Write) -> bool:
+    def insert(self, line: Line, write: Write) -> bool:
         """As `Backend.insert`."""
         return (
-            self.kept.get(("insert", write.shape), lambda: self._insertion(write.shape)).run(connection, write.values).rowcount
-            == 1
+            self.kept.get(("insert", write.shape), lambda: self._insertion(write.shape)).run(line, write.values).rowcount == 1
         )
 
     def _insertion(self, shape: Shape) -> ClauseElement:
@@ -119,11 +117,11 @@ class PostgreSQL(Backend):
 
     # Save
 
-    def save(self, connection: Connection, write: Write) -> bool:
+    def save(self, line: Line, write: Write) -> bool:
         """As `Backend.save`."""
         statement = self.kept.get(("save", write.shape), lambda: self._saving(write.shape))
-        result = statement.run(connection, write.values)
-        return bool(result.scalar_one() if result.returns_rows else result.rowcount)
+        result = statement.run(line, write.values)
+        return bool(result.value if result.rows else result.rowcount)
 
     def _saving(self, shape: Shape) -> ClauseElement:
         names, payloads, recorded = shape
@@ -154,7 +152,7 @@ class PostgreSQL(Backend):
             shapes.setdefault(write.shape, []).append(write)
         return list(shapes.values())
 
-    def save_many(self, connection: Connection, writes: Sequence[Write]) -> list[bool]:
+    def save_many(self, line: Line, writes: Sequence[Write]) -> list[bool]:
         """As `Backend.save_many`."""
         shape = writes[0].shape
         types, first = self._types(shape), writes[0].values
@@ -162,7 +160,7 @@ class PostgreSQL(Backend):
         shared = {name: first[name] for name in types if name not in own}
         statement = self.kept.get(("save many", shape, *shared), lambda: self._saving_many(shape, shared))
         rows = [{name: write.values[name] for name in own} for write in writes]
-        row: Any = statement.run(connection, {**shared, "rows": compact(rows), "asked": len(rows)}).one()
+        row: Any = statement.run(line, {**shared, "rows": compact(rows), "asked": len(rows)}).rows[0]
         if row[0] == len(rows):
             return [True] * len(rows)
         done: set[str] = set(row[1] or ())
@@ -203,9 +201,9 @@ class PostgreSQL(Backend):
 
     # Delete
 
-    def delete(self, connection: Connection, job_id: str, version: int) -> bool:
+    def delete(self, line: Line, job_id: str, version: int) -> bool:
         """As `Backend.delete`."""
-        return bool(self._delete.run(connection, {"at_id": job_id, "at_version": version}).scalar_one())
+        return bool(self._delete.run(line, {"at_id": job_id, "at_version": version}).value)
 
     def _deletion(self) -> ClauseElement:
         jobs = self.tables.jobs

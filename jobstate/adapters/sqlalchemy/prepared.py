@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect
+from sqlalchemy import ClauseElement, Dialect
+
+from jobstate.adapters.sqlalchemy.lines import Answer, Line
 
 
 class Prepared:
@@ -21,14 +23,12 @@ class Prepared:
         self._fixed: dict[str, Any] = {name: value for name, value in compiled.params.items() if value is not None}
         """Values that the dialect has put in, such as an offset of 0."""
 
-    def run(self, connection: Connection, values: dict[str, Any]) -> CursorResult[Any]:
+    def run(self, line: Line, values: dict[str, Any]) -> Answer:
         """Run it with these values by name; what it does not name is left out. Values go to the driver as they are."""
-        names = self.names
         if self._fixed:
             values = {**values, **self._fixed}
-        if names is None:
-            return connection.exec_driver_sql(self.text, values)
-        return connection.exec_driver_sql(self.text, tuple([values[name] for name in names]))
+        names = self.names
+        return line.send(self.text, values if names is None else tuple([values[name] for name in names]))
 
 
 class Kept:

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 from jobstate.adapters.sqlalchemy import bulk, schema
 from jobstate.adapters.sqlalchemy.bulk import Step, Steps
-from jobstate.adapters.sqlalchemy.faults import DRIVER_ERRORS, HostError, nothing_done
+from jobstate.adapters.sqlalchemy.faults import nothing_done, of_the_host
+from jobstate.adapters.sqlalchemy.lines import Direct, Line, Seen, is_watched
 from jobstate.adapters.sqlalchemy.store import Store
 from jobstate.adapters.sqlalchemy.tables import Tables
 from jobstate.adapters.sqlalchemy.transactions import PartOfAnother, Transactions, make_ready
@@ -25,7 +26,7 @@ from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
 
 AnyJob = Job[Any, Any]
 R = TypeVar("R")
-Work = Callable[[Connection], R]
+Work = Callable[[Line], R]
 
 
 class SQLAlchemyRepository:
@@ -44,6 +45,7 @@ class SQLAlchemyRepository:
         _check(engine)
         self.tables = Tables() if tables is None else tables
         self._engine = engine
+        self._commits_itself = False
         self._store = Store(self.tables, engine.dialect, history=history)
         self._transactions = Transactions(self._store.backend)
         self._host: Connection | Session | None = None
@@ -79,35 +81,72 @@ class SQLAlchemyRepository:
 
     @contextmanager
     def _connect(self) -> Generator[Connection]:
-        """A connection of the engine in AUTOCOMMIT mode, or the host's."""
+        """A connection of the engine, or the host's."""
         if self._host is not None:
             yield self._host.connection() if isinstance(self._host, Session) else self._host
             return
         with self._engine.connect() as connection:
-            make_ready(connection, self._store.backend)
             yield connection
 
+    @contextmanager
+    def _line(self) -> Generator[Line]:
+        """A line in AUTOCOMMIT mode, or the host's: straight to the driver where nobody would see the difference."""
+        if self._host is not None or not self._commits_itself or is_watched(self._engine):
+            with self._connect() as connection:
+                yield self._seen(connection)
+            return
+        pooled = self._engine.raw_connection()
+        try:
+            line = Direct(self._engine, pooled)
+            self._store.backend.prepare(line)
+            yield line
+        finally:
+            pooled.close()
+
+    def _seen(self, connection: Connection) -> Line:
+        line = Seen(connection)
+        if self._host is None:
+            self._commits_itself = line.commits_itself
+            make_ready(line, self._store.backend)
+        return line
+
     def _read(self, work: Work[R]) -> R:
-        with nothing_done(), self._connect() as connection:
-            return work(connection)
+        with nothing_done(), self._line() as line:
+            return work(line)
 
     def _write(self, job_id: str, work: Work[R], within: Within | None = None) -> R:
         """Make a write; what `within` does is a part of it, if the write is done, which None says."""
         if within is not None:
-            return self._whole(job_id, lambda connection: _with(self._transactions, connection, work, within))
-        with nothing_done(), self._connect() as connection:
-            return self._transactions.write(connection, job_id, work)
+            return self._write_within(job_id, work, within)
+        with nothing_done(), self._line() as line:
+            return self._transactions.write(line, job_id, work)
 
-    def _whole(self, job_id: str, work: Work[R]) -> R:
-        with nothing_done(), self._connect() as connection, self._transactions.transaction(connection, job_id):
+    def _write_within(self, job_id: str, work: Work[R], within: Within) -> R:
+        with nothing_done(), self._connect() as connection:
+            line = self._seen(connection)
+            with self._transactions.transaction(line, job_id):
+                answer = work(line)
+                if answer is None:
+                    with of_the_host():
+                        within(connection)
+                    self._transactions.check(line)
+            return answer
+
+    def _whole(self, job_id: str, work: Callable[[Connection], R]) -> R:
+        """A transaction on a connection that the host may use too."""
+        with nothing_done(), self._connect() as connection, self._transactions.transaction(self._seen(connection), job_id):
             return work(connection)
+
+    def _transact(self, job_id: str, work: Work[R]) -> R:
+        with nothing_done(), self._line() as line, self._transactions.transaction(line, job_id):
+            return work(line)
 
     def _drive(self, steps: Steps[R]) -> R:
         try:
             step = next(steps)
             while True:
                 try:
-                    answer = (self._whole if step.whole else self._write)(step.job_id, step.work)
+                    answer = (self._transact if step.whole else self._write)(step.job_id, step.work)
                 except RepositoryError as error:
                     step = steps.throw(error)
                 else:
@@ -118,7 +157,7 @@ class SQLAlchemyRepository:
 
     def insert(self, job: AnyJob, record: HistoryRecord, *, within: Within | None = None) -> AnyJob | None:
         """As `Repository.insert`."""
-        return self._write(job.id, lambda connection: self._store.insert(connection, job, record), within)
+        return self._write(job.id, lambda line: self._store.insert(line, job, record), within)
 
     def load(
         self,
@@ -129,11 +168,11 @@ class SQLAlchemyRepository:
         include_response: bool = False,
     ) -> AnyJob:
         """As `Repository.load`."""
-        return self._read(lambda c: self._store.load(c, job_id, organization_id, include_request, include_response))
+        return self._read(lambda line: self._store.load(line, job_id, organization_id, include_request, include_response))
 
     def save(self, transition: Accepted, *, within: Within | None = None) -> None:
         """As `Repository.save`."""
-        self._write(transition.job_id, lambda connection: self._store.save(connection, transition), within)
+        self._write(transition.job_id, lambda line: self._store.save(line, transition), within)
 
     def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
         """As `Repository.save_many`: on PostgreSQL a statement for all that write the same columns."""
@@ -148,11 +187,11 @@ class SQLAlchemyRepository:
         include_response: bool = False,
     ) -> Listing:
         """As `Repository.list`."""
-        return self._read(lambda connection: self._store.list(connection, where, page, include_request, include_response))
+        return self._read(lambda line: self._store.list(line, where, page, include_request, include_response))
 
     def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
         """As `Repository.due`."""
-        return self._read(lambda connection: self._store.due(connection, due, until, limit, after))
+        return self._read(lambda line: self._store.due(line, due, until, limit, after))
 
     def move_due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None, decide: Decide) -> Moved:
         """As `SharedSweeps.move_due`: PostgreSQL passes over the rows that another one holds; SQLite lets it wait."""
@@ -160,15 +199,15 @@ class SQLAlchemyRepository:
 
     def count(self, where: JobFilter) -> int:
         """As `Repository.count`."""
-        return self._read(lambda connection: self._store.count(connection, where))
+        return self._read(lambda line: self._store.count(line, where))
 
     def history(self, job_id: str, *, after_version: int = 0) -> Sequence[HistoryRecord]:
         """As `Repository.history`."""
-        return self._read(lambda connection: self._store.history(connection, job_id, after_version))
+        return self._read(lambda line: self._store.history(line, job_id, after_version))
 
     def delete(self, job_id: str, version: int) -> None:
         """As `Repository.delete`."""
-        self._write(job_id, lambda connection: self._store.delete(connection, job_id, version))
+        self._write(job_id, lambda line: self._store.delete(line, job_id, version))
 
 
 class AsyncSQLAlchemyRepository:
@@ -208,59 +247,64 @@ class AsyncSQLAlchemyRepository:
         async with self._engine.connect() as connection:
             yield connection
 
-    def _make_ready(self, connection: Connection) -> None:
+    def _seen(self, connection: Connection) -> Line:
+        line = Seen(connection)
         if self._host is None:
-            make_ready(connection, self._store.backend)
+            make_ready(line, self._store.backend)
+        return line
 
-    async def _run(self, work: Work[R]) -> R:
-        def ready(connection: Connection) -> R:
-            self._make_ready(connection)
-            return work(connection)
-
+    async def _run(self, work: Callable[[Connection], R]) -> R:
         with nothing_done():
             async with self._connect() as connection:
-                return await connection.run_sync(ready)
+                return await connection.run_sync(work)
 
-    _read = _run
+    async def _read(self, work: Work[R]) -> R:
+        return await self._run(lambda connection: work(self._seen(connection)))
 
     async def _write(self, job_id: str, work: Work[R], within: AsyncWithin | None = None) -> R:
         if within is None:
-            return await self._run(lambda connection: self._transactions.write(connection, job_id, work))
+            return await self._read(lambda line: self._transactions.write(line, job_id, work))
         with nothing_done():
             async with self._connect() as connection:
-                await connection.run_sync(self._make_ready)
                 return await self._write_within(connection, job_id, work, within)
 
     async def _write_within(self, connection: AsyncConnection, job_id: str, work: Work[R], within: AsyncWithin) -> R:
         transactions = self._transactions
+        line = await connection.run_sync(self._seen)
         try:
-            await connection.run_sync(transactions.begin)
-            answer = await connection.run_sync(work)
+            await connection.run_sync(lambda _: transactions.begin(line))
+            answer = await connection.run_sync(lambda _: work(line))
             if answer is None:
-                try:
+                with of_the_host():
                     await within(connection)
-                except DRIVER_ERRORS as error:
-                    raise HostError(error) from error
-                await connection.run_sync(transactions.check)
+                await connection.run_sync(lambda _: transactions.check(line))
         except BaseException as error:
-            await connection.run_sync(transactions.abandon, error)
+            failure = error
+            await connection.run_sync(lambda _: transactions.abandon(line, failure))
             raise
-        await connection.run_sync(transactions.commit, job_id)
+        await connection.run_sync(lambda _: transactions.commit(line, job_id))
         return answer
 
-    async def _whole(self, job_id: str, work: Work[R]) -> R:
+    async def _whole(self, job_id: str, work: Callable[[Connection], R]) -> R:
         def transact(connection: Connection) -> R:
-            with self._transactions.transaction(connection, job_id):
+            with self._transactions.transaction(self._seen(connection), job_id):
                 return work(connection)
 
         return await self._run(transact)
+
+    async def _transact(self, job_id: str, work: Work[R]) -> R:
+        def transact(line: Line) -> R:
+            with self._transactions.transaction(line, job_id):
+                return work(line)
+
+        return await self._read(transact)
 
     async def _drive(self, steps: Steps[R]) -> R:
         try:
             step: Step = next(steps)
             while True:
                 try:
-                    answer = await (self._whole if step.whole else self._write)(step.job_id, step.work)
+                    answer = await (self._transact if step.whole else self._write)(step.job_id, step.work)
                 except RepositoryError as error:
                     step = steps.throw(error)
                 else:
@@ -271,7 +315,7 @@ class AsyncSQLAlchemyRepository:
 
     async def insert(self, job: AnyJob, record: HistoryRecord, *, within: AsyncWithin | None = None) -> AnyJob | None:
         """As `Repository.insert`."""
-        return await self._write(job.id, lambda connection: self._store.insert(connection, job, record), within)
+        return await self._write(job.id, lambda line: self._store.insert(line, job, record), within)
 
     async def load(
         self,
@@ -282,11 +326,11 @@ class AsyncSQLAlchemyRepository:
         include_response: bool = False,
     ) -> AnyJob:
         """As `Repository.load`."""
-        return await self._read(lambda c: self._store.load(c, job_id, organization_id, include_request, include_response))
+        return await self._read(lambda line: self._store.load(line, job_id, organization_id, include_request, include_response))
 
     async def save(self, transition: Accepted, *, within: AsyncWithin | None = None) -> None:
         """As `Repository.save`."""
-        await self._write(transition.job_id, lambda connection: self._store.save(connection, transition), within)
+        await self._write(transition.job_id, lambda line: self._store.save(line, transition), within)
 
     async def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
         """As `Repository.save_many`."""
@@ -301,11 +345,11 @@ class AsyncSQLAlchemyRepository:
         include_response: bool = False,
     ) -> Listing:
         """As `Repository.list`."""
-        return await self._read(lambda c: self._store.list(c, where, page, include_request, include_response))
+        return await self._read(lambda line: self._store.list(line, where, page, include_request, include_response))
 
     async def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
         """As `Repository.due`."""
-        return await self._read(lambda connection: self._store.due(connection, due, until, limit, after))
+        return await self._read(lambda line: self._store.due(line, due, until, limit, after))
 
     async def move_due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None, decide: Decide) -> Moved:
         """As `SharedSweeps.move_due`."""
@@ -313,28 +357,17 @@ class AsyncSQLAlchemyRepository:
 
     async def count(self, where: JobFilter) -> int:
         """As `Repository.count`."""
-        return await self._read(lambda connection: self._store.count(connection, where))
+        return await self._read(lambda line: self._store.count(line, where))
 
     async def history(self, job_id: str, *, after_version: int = 0) -> Sequence[HistoryRecord]:
         """As `Repository.history`."""
-        return await self._read(lambda connection: self._store.history(connection, job_id, after_version))
+        return await self._read(lambda line: self._store.history(line, job_id, after_version))
 
     async def delete(self, job_id: str, version: int) -> None:
         """As `Repository.delete`."""
-        await self._write(job_id, lambda connection: self._store.delete(connection, job_id, version))
+        await self._write(job_id, lambda line: self._store.delete(line, job_id, version))
 
 
 def _check(engine: Engine) -> None:
     if engine.dialect.name == "sqlite" and engine.url.database in (None, "", ":memory:"):
         raise ValueError("engine: a SQLite database in memory belongs to one connection: use a file, or MemoryRepository")
-
-
-def _with(transactions: Transactions, connection: Connection, work: Work[R], within: Within) -> R:
-    answer = work(connection)
-    if answer is None:
-        try:
-            within(connection)
-        except DRIVER_ERRORS as error:
-            raise HostError(error) from error
-        transactions.check(connection)
-    return answer

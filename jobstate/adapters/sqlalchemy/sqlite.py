@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     Dialect,
     bindparam,
     delete,
@@ -23,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 
 from jobstate.adapters.sqlalchemy.backend import Backend
 from jobstate.adapters.sqlalchemy.codec import RECORD_COLUMNS, Write
+from jobstate.adapters.sqlalchemy.lines import Line
 from jobstate.adapters.sqlalchemy.prepared import Prepared
 from jobstate.adapters.sqlalchemy.tables import Tables
 from jobstate.model import PAYLOADS
@@ -52,25 +52,25 @@ class SQLite(Backend):
             prepare(delete(table).where(table.c.job_id == bindparam("at_id"))) for table in (payloads, records)
         ]
 
-    def prepare(self, connection: Connection) -> None:
+    def prepare(self, line: Line) -> None:
         """As `Backend.prepare`: once for each connection."""
-        if not connection.info.get("jobstate"):
-            if int(connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()) < BUSY_TIMEOUT:
-                _ = connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
-            connection.info["jobstate"] = True
+        if not line.pooled.info.get("jobstate"):
+            if int(line.send("PRAGMA busy_timeout").value) < BUSY_TIMEOUT:
+                _ = line.send(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
+            line.pooled.info["jobstate"] = True
 
-    def join(self, connection: Connection) -> None:
+    def join(self, line: Line) -> None:
         """As `Backend.join`: Python's sqlite3 begins one not before an INSERT or UPDATE, and a savepoint alone would commit."""
-        there: Any = connection.connection.driver_connection
+        there: Any = line.pooled.driver_connection
         if not there.in_transaction:
-            _ = connection.exec_driver_sql(self.begin)
+            _ = line.send(self.begin)
 
-    def create(self, connection: Connection) -> None:
+    def create(self, line: Line) -> None:
         """As `Backend.create`: switch the file to WAL. SQLite does not wait when two switch at once: so this does, as long."""
         deadline = time.monotonic() + BUSY_TIMEOUT / 1000
-        while connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() != "wal":
+        while line.send("PRAGMA journal_mode").value != "wal":
             try:
-                _ = connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+                _ = line.send("PRAGMA journal_mode = WAL")
             except OperationalError:
                 if time.monotonic() > deadline:
                     raise
@@ -107,46 +107,46 @@ class SQLite(Backend):
         keys = [payloads.c.job_id, payloads.c.name]
         return put.on_conflict_do_update(index_elements=keys, set_={"data": put.excluded.data})
 
-    def insert(self, connection: Connection, write: Write) -> bool:
+    def insert(self, line: Line, write: Write) -> bool:
         """As `Backend.insert`."""
         names = write.shape[0]
         new = self.kept.get(
             ("insert", names), lambda: sqlite.insert(self.tables.jobs).values(_named(names)).on_conflict_do_nothing()
         )
-        return self._write(connection, new, write)
+        return self._write(line, new, write)
 
-    def save(self, connection: Connection, write: Write) -> bool:
+    def save(self, line: Line, write: Write) -> bool:
         """As `Backend.save`."""
         names = write.shape[0]
         change = self.kept.get(("save", names), lambda: update(self.tables.jobs).where(self._here).values(_named(names)))
-        return self._write(connection, change, write)
+        return self._write(line, change, write)
 
-    def _write(self, connection: Connection, row: Prepared, write: Write) -> bool:
+    def _write(self, line: Line, row: Prepared, write: Write) -> bool:
         """The row, and if that was written, what belongs to it."""
-        if row.run(connection, write.values).rowcount != 1:
+        if row.run(line, write.values).rowcount != 1:
             return False
         _, payloads, recorded = write.shape
         for name, there in payloads:
-            _ = (self._put if there else self._drop)[name].run(connection, write.values)
+            _ = (self._put if there else self._drop)[name].run(line, write.values)
         if recorded:
-            _ = self._record.run(connection, write.values)
+            _ = self._record.run(line, write.values)
         return True
 
     def batches(self, writes: Sequence[Write]) -> Sequence[Sequence[Write]]:
         """As `Backend.batches`: one transaction for all."""
         return [writes] if writes else []
 
-    def save_many(self, connection: Connection, writes: Sequence[Write]) -> list[bool]:
+    def save_many(self, line: Line, writes: Sequence[Write]) -> list[bool]:
         """As `Backend.save_many`."""
-        return [self.save(connection, write) for write in writes]
+        return [self.save(line, write) for write in writes]
 
-    def delete(self, connection: Connection, job_id: str, version: int) -> bool:
+    def delete(self, line: Line, job_id: str, version: int) -> bool:
         """As `Backend.delete`."""
         at = {"at_id": job_id, "at_version": version}
-        if self._delete.run(connection, at).rowcount != 1:
+        if self._delete.run(line, at).rowcount != 1:
             return False
         for statement in self._delete_parts:
-            _ = statement.run(connection, at)
+            _ = statement.run(line, at)
         return True
 
 

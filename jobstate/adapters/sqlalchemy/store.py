@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Dialect
 
 from jobstate.adapters.sqlalchemy.backend import Backend
 from jobstate.adapters.sqlalchemy.codec import Write, job_of, jobs_of, record_of
 from jobstate.adapters.sqlalchemy.faults import conflicts
+from jobstate.adapters.sqlalchemy.lines import Line
 from jobstate.adapters.sqlalchemy.postgresql import PostgreSQL
 from jobstate.adapters.sqlalchemy.sqlite import SQLite
 from jobstate.adapters.sqlalchemy.statements import Reading
@@ -42,83 +43,80 @@ class Store:
         self.backend = _BACKENDS[dialect.name](tables, dialect, history=history)
         self._reading = Reading(self.backend)
 
-    def insert(self, connection: Connection, job: AnyJob, record: HistoryRecord) -> AnyJob | None:
+    def insert(self, line: Line, job: AnyJob, record: HistoryRecord) -> AnyJob | None:
         """As `Repository.insert`."""
         write = Write.new(job, record if self.backend.history else None)
         for _ in range(_TRIES):
-            if self.backend.insert(connection, write):
+            if self.backend.insert(line, write):
                 return None
-            standing: Any = self._reading.standing.run(connection, write.values).first()
-            if standing is not None:
-                return job_of(standing[0], standing[1], {})
+            standing = self._reading.standing.run(line, write.values).rows
+            if standing:
+                return job_of(standing[0][0], standing[0][1], {})
         raise RepositoryError(f"{job.id} was not stored: whatever stood in its way was deleted, {_TRIES} times: try again")
 
     def load(
-        self, connection: Connection, job_id: str, organization_id: str | None, include_request: bool, include_response: bool
+        self, line: Line, job_id: str, organization_id: str | None, include_request: bool, include_response: bool
     ) -> AnyJob:
         """As `Repository.load`."""
         payloads = _wanted(include_request, include_response)
         statement = self._reading.load(organization_id is not None, payloads)
-        row: Any = statement.run(connection, {"id": job_id, "organization_id": organization_id}).first()
-        if row is None:
+        rows = statement.run(line, {"id": job_id, "organization_id": organization_id}).rows
+        if not rows:
             raise JobNotFoundError(job_id)
+        row = rows[0]
         return job_of(row[0], row[1], dict(zip(payloads, row[2:], strict=True)))
 
-    def save(self, connection: Connection, transition: Accepted) -> None:
+    def save(self, line: Line, transition: Accepted) -> None:
         """As `Repository.save`."""
-        self.save_write(connection, Write.moved(transition, recorded=self.backend.history))
+        self.save_write(line, Write.moved(transition, recorded=self.backend.history))
 
     def batches(self, transitions: Sequence[Accepted]) -> Sequence[Batch]:
         """The transitions in as many batches as writes are needed."""
         return self.backend.batches([Write.moved(one, recorded=self.backend.history) for one in transitions])
 
-    def save_batch(self, connection: Connection, batch: Batch) -> Answers:
+    def save_batch(self, line: Line, batch: Batch) -> Answers:
         """Compare-and-set of each; an error of the database undoes them all."""
-        done = self.backend.save_many(connection, batch)
+        done = self.backend.save_many(line, batch)
         return {
             write.job_id: None if saved else StaleJobError(write.job_id, write.version)
             for write, saved in zip(batch, done, strict=True)
         }
 
-    def save_write(self, connection: Connection, write: Write) -> None:
+    def save_write(self, line: Line, write: Write) -> None:
         """Compare-and-set."""
         with conflicts(write.job_id, write.version):
-            done = self.backend.save(connection, write)
+            done = self.backend.save(line, write)
         if not done:
             raise StaleJobError(write.job_id, write.version)
 
-    def list(
-        self, connection: Connection, where: JobFilter, page: PageRequest, include_request: bool, include_response: bool
-    ) -> Listing:
+    def list(self, line: Line, where: JobFilter, page: PageRequest, include_request: bool, include_response: bool) -> Listing:
         """As `Repository.list`."""
         payloads = _wanted(include_request, include_response)
         values = {**self._reading.parameters(where), "cursor": page.cursor, "limit": page.limit}
-        rows = self._reading.page(where, page, payloads).run(connection, values).all()
+        rows = self._reading.page(where, page, payloads).run(line, values).rows
         return Listing(*jobs_of(rows[::-1] if page.backwards else rows, payloads))
 
-    def due(
-        self, connection: Connection, due: Due, until: int, limit: int, after: Cursor | None, *, hold: bool = False
-    ) -> DuePage:
+    def due(self, line: Line, due: Due, until: int, limit: int, after: Cursor | None, *, hold: bool = False) -> DuePage:
         """As `Repository.due`; with `hold`, for a transaction that writes to its rows."""
         statement = self._reading.due(due, after is not None, hold and self.backend.holds_rows)
         place = {} if after is None else {"time": after.time, "id": after.job_id}
-        rows: Sequence[Any] = statement.run(connection, {"until": until, "limit": limit, **place}).all()
+        rows = statement.run(line, {"until": until, "limit": limit, **place}).rows
         jobs, unreadable = jobs_of(rows, ())
         last = Cursor(rows[-1][2], rows[-1][3]) if len(rows) == limit else None
         return DuePage(jobs, last, unreadable)
 
-    def count(self, connection: Connection, where: JobFilter) -> int:
+    def count(self, line: Line, where: JobFilter) -> int:
         """As `Repository.count`."""
-        return int(self._reading.count(where).run(connection, self._reading.parameters(where)).scalar_one())
+        return int(self._reading.count(where).run(line, self._reading.parameters(where)).value)
 
-    def history(self, connection: Connection, job_id: str, after_version: int) -> Sequence[HistoryRecord]:
+    def history(self, line: Line, job_id: str, after_version: int) -> Sequence[HistoryRecord]:
         """As `Repository.history`."""
         values = {"id": job_id, "after_version": after_version}
-        return [record_of(row) for row in self._reading.history.run(connection, values).all()]
+        return [record_of(row) for row in self._reading.history.run(line, values).rows]
 
-    def delete(self, connection: Connection, job_id: str, version: int) -> None:
+    def delete(self, line: Line, job_id: str, version: int) -> None:
         """As `Repository.delete`."""
         with conflicts(job_id, version):
-            gone = self.backend.delete(connection, job_id, version)
+            gone = self.backend.delete(line, job_id, version)
         if not gone:
             raise StaleJobError(job_id, version)

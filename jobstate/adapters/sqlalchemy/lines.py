@@ -1,0 +1,133 @@
+"""What statements are sent on. A line is a connection while it is used, and answers with rows at once.
+
+`Seen` goes through SQLAlchemy's `Connection`, whose events and logs see each statement. Where nobody listens, `Direct` goes to
+the driver's cursor, on a connection of the same pool: the way through costs as much as a statement.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Dialect, Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import PoolProxiedConnection
+
+Values = dict[str, Any] | tuple[Any, ...]
+
+
+class Answer(NamedTuple):
+    """How many rows were written, and those that were read."""
+
+    rowcount: int
+    rows: Sequence[Any] = ()
+
+    @property
+    def value(self) -> Any:
+        """The one value that was asked for."""
+        return self.rows[0][0]
+
+
+class Line(ABC):
+    """Sends statements, one after the other."""
+
+    dialect: Dialect
+
+    @property
+    @abstractmethod
+    def pooled(self) -> PoolProxiedConnection:
+        """The connection as its pool has it."""
+
+    @abstractmethod
+    def send(self, text: str, values: Values = ()) -> Answer:
+        """Carry out a statement. Raises SQLAlchemy's errors."""
+
+    @abstractmethod
+    def invalidate(self) -> None:
+        """Throw the connection away."""
+
+    @property
+    def commits_itself(self) -> bool:
+        """Whether it is in AUTOCOMMIT mode."""
+        there = self.pooled.dbapi_connection
+        return there is not None and bool(self.dialect.detect_autocommit_setting(there))
+
+
+class Seen(Line):
+    """Through a `Connection`."""
+
+    __slots__ = ("connection", "dialect")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.dialect = connection.dialect
+
+    @property
+    def pooled(self) -> PoolProxiedConnection:
+        """As `Line.pooled`."""
+        return self.connection.connection
+
+    def send(self, text: str, values: Values = ()) -> Answer:
+        """As `Line.send`."""
+        result = self.connection.exec_driver_sql(text, values or None)
+        return Answer(result.rowcount, result.all() if result.returns_rows else ())
+
+    def invalidate(self) -> None:
+        """As `Line.invalidate`."""
+        self.connection.invalidate()
+
+
+class Direct(Line):
+    """Straight to the driver."""
+
+    __slots__ = ("_engine", "_pooled", "dialect")
+
+    def __init__(self, engine: Engine, pooled: PoolProxiedConnection) -> None:
+        self._engine = engine
+        self._pooled = pooled
+        self.dialect = engine.dialect
+
+    @property
+    def pooled(self) -> PoolProxiedConnection:
+        """As `Line.pooled`."""
+        return self._pooled
+
+    def send(self, text: str, values: Values = ()) -> Answer:
+        """As `Line.send`."""
+        cursor = self._pooled.cursor()
+        try:
+            cursor.execute(text, values)
+            return Answer(cursor.rowcount, cursor.fetchall() if cursor.description is not None else ())
+        except self.dialect.loaded_dbapi.Error as error:
+            raise self._told(text, values, error, cursor) from error
+        except BaseException:
+            self.invalidate()
+            raise
+        finally:
+            cursor.close()
+
+    def _told(self, text: str, values: Any, error: Any, cursor: Any) -> BaseException:
+        """A driver's error as SQLAlchemy tells it. When one connection broke, those in the pool may have too."""
+        broken = self.dialect.is_disconnect(error, self._pooled.driver_connection, cursor)
+        if broken:
+            self.invalidate()
+            self._engine.dispose()
+        base = self.dialect.loaded_dbapi.Error
+        told: BaseException = DBAPIError.instance(
+            text, values, error, base, connection_invalidated=broken, dialect=self.dialect
+        )
+        return told
+
+    def invalidate(self) -> None:
+        """As `Line.invalidate`."""
+        self._pooled.invalidate()
+
+
+_LOG = logging.getLogger("sqlalchemy.engine")
+
+
+def is_watched(engine: Engine) -> bool:
+    """Whether somebody listens to the engine's events, or reads its log; also when SQLAlchemy does not say."""
+    return bool(getattr(engine, "_has_events", True)) or _LOG.isEnabledFor(logging.INFO)
