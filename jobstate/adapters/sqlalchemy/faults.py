@@ -8,9 +8,6 @@ Source of the codes: PostgreSQL documentation, appendix A, "PostgreSQL Error Cod
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, TimeoutError  # noqa: A004  # of the pool
 
 from jobstate.errors import OutcomeUnknownError, RepositoryError, StaleJobError
@@ -71,43 +68,57 @@ def words(error: BaseException) -> str:
     return str(error.orig) if isinstance(error, DBAPIError) else str(error)
 
 
-@contextmanager
-def of_the_host() -> Generator[None]:
+class OfTheHost:
     """Around what the host does in a transaction of the library's."""
-    try:
-        yield
-    except DRIVER_ERRORS as error:
-        raise HostError(error) from error
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, DRIVER_ERRORS):
+            raise HostError(error) from error
 
 
-@contextmanager
-def nothing_done() -> Generator[None]:
+class NothingDone:
     """Around what writes nothing, or has not committed."""
-    try:
-        yield
-    except HostError as error:
-        raise error.cause from None
-    except DRIVER_ERRORS as error:
-        raise RepositoryError(f"the database failed, nothing was done: {words(error)}") from error
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, HostError):
+            raise error.cause from None
+        if isinstance(error, DRIVER_ERRORS):
+            raise RepositoryError(f"the database failed, nothing was done: {words(error)}") from error
 
 
-@contextmanager
-def maybe_done(job_id: str) -> Generator[None]:
-    """Around a write that commits by itself, or a commit."""
-    try:
-        yield
-    except DRIVER_ERRORS as error:
-        if is_broken(error):
-            raise OutcomeUnknownError(job_id, f"the connection broke: {words(error)}") from error
-        raise
+class MaybeDone:
+    """Around a write that commits by itself."""
+
+    __slots__ = ("_job_id",)
+
+    def __init__(self, job_id: str) -> None:
+        self._job_id = job_id
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, DRIVER_ERRORS) and is_broken(error):
+            raise OutcomeUnknownError(self._job_id, f"the connection broke: {words(error)}") from error
 
 
-@contextmanager
-def conflicts(job_id: str, version: int) -> Generator[None]:
+class Conflicts:
     """Around a compare-and-set."""
-    try:
-        yield
-    except DRIVER_ERRORS as error:
-        if is_conflict(error):
-            raise StaleJobError(job_id, version) from error
-        raise
+
+    __slots__ = ("_job_id", "_version")
+
+    def __init__(self, job_id: str, version: int) -> None:
+        self._job_id, self._version = job_id, version
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, DRIVER_ERRORS) and is_conflict(error):
+            raise StaleJobError(self._job_id, self._version) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Dialect, Engine
@@ -80,14 +80,26 @@ class Seen(Line):
 
 
 class Direct(Line):
-    """Straight to the driver."""
+    """Straight to the driver, on a connection that goes back to its pool at the end of a `with`."""
 
-    __slots__ = ("_engine", "_pooled", "dialect")
+    __slots__ = ("_engine", "_pooled", "_prepare", "dialect")
 
-    def __init__(self, engine: Engine, pooled: PoolProxiedConnection) -> None:
+    def __init__(self, engine: Engine, prepare: Callable[[Line], None]) -> None:
         self._engine = engine
-        self._pooled = pooled
+        self._prepare = prepare
         self.dialect = engine.dialect
+        self._pooled = engine.raw_connection()
+
+    def __enter__(self) -> Line:
+        try:
+            self._prepare(self)
+        except BaseException:
+            self._pooled.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pooled.close()
 
     @property
     def pooled(self) -> PoolProxiedConnection:

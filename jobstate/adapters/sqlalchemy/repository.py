@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobstate.adapters.sqlalchemy import bulk, schema
 from jobstate.adapters.sqlalchemy.bulk import Step, Steps
-from jobstate.adapters.sqlalchemy.faults import nothing_done, of_the_host
+from jobstate.adapters.sqlalchemy.faults import NothingDone, OfTheHost
 from jobstate.adapters.sqlalchemy.lines import Direct, Line, Seen, is_watched
 from jobstate.adapters.sqlalchemy.store import Store
 from jobstate.adapters.sqlalchemy.tables import Tables
@@ -88,20 +88,16 @@ class SQLAlchemyRepository:
         with self._engine.connect() as connection:
             yield connection
 
-    @contextmanager
-    def _line(self) -> Generator[Line]:
+    def _line(self) -> AbstractContextManager[Line]:
         """A line in AUTOCOMMIT mode, or the host's: straight to the driver where nobody would see the difference."""
         if self._host is not None or not self._commits_itself or is_watched(self._engine):
-            with self._connect() as connection:
-                yield self._seen(connection)
-            return
-        pooled = self._engine.raw_connection()
-        try:
-            line = Direct(self._engine, pooled)
-            self._store.backend.prepare(line)
-            yield line
-        finally:
-            pooled.close()
+            return self._seen_line()
+        return Direct(self._engine, self._store.backend.prepare)
+
+    @contextmanager
+    def _seen_line(self) -> Generator[Line]:
+        with self._connect() as connection:
+            yield self._seen(connection)
 
     def _seen(self, connection: Connection) -> Line:
         line = Seen(connection)
@@ -111,34 +107,34 @@ class SQLAlchemyRepository:
         return line
 
     def _read(self, work: Work[R]) -> R:
-        with nothing_done(), self._line() as line:
+        with NothingDone(), self._line() as line:
             return work(line)
 
     def _write(self, job_id: str, work: Work[R], within: Within | None = None) -> R:
         """Make a write; what `within` does is a part of it, if the write is done, which None says."""
         if within is not None:
             return self._write_within(job_id, work, within)
-        with nothing_done(), self._line() as line:
+        with NothingDone(), self._line() as line:
             return self._transactions.write(line, job_id, work)
 
     def _write_within(self, job_id: str, work: Work[R], within: Within) -> R:
-        with nothing_done(), self._connect() as connection:
+        with NothingDone(), self._connect() as connection:
             line = self._seen(connection)
             with self._transactions.transaction(line, job_id):
                 answer = work(line)
                 if answer is None:
-                    with of_the_host():
+                    with OfTheHost():
                         within(connection)
                     self._transactions.check(line)
             return answer
 
     def _whole(self, job_id: str, work: Callable[[Connection], R]) -> R:
         """A transaction on a connection that the host may use too."""
-        with nothing_done(), self._connect() as connection, self._transactions.transaction(self._seen(connection), job_id):
+        with NothingDone(), self._connect() as connection, self._transactions.transaction(self._seen(connection), job_id):
             return work(connection)
 
     def _transact(self, job_id: str, work: Work[R]) -> R:
-        with nothing_done(), self._line() as line, self._transactions.transaction(line, job_id):
+        with NothingDone(), self._line() as line, self._transactions.transaction(line, job_id):
             return work(line)
 
     def _drive(self, steps: Steps[R]) -> R:
@@ -254,7 +250,7 @@ class AsyncSQLAlchemyRepository:
         return line
 
     async def _run(self, work: Callable[[Connection], R]) -> R:
-        with nothing_done():
+        with NothingDone():
             async with self._connect() as connection:
                 return await connection.run_sync(work)
 
@@ -264,7 +260,7 @@ class AsyncSQLAlchemyRepository:
     async def _write(self, job_id: str, work: Work[R], within: AsyncWithin | None = None) -> R:
         if within is None:
             return await self._read(lambda line: self._transactions.write(line, job_id, work))
-        with nothing_done():
+        with NothingDone():
             async with self._connect() as connection:
                 return await self._write_within(connection, job_id, work, within)
 
@@ -275,7 +271,7 @@ class AsyncSQLAlchemyRepository:
             await connection.run_sync(lambda _: transactions.begin(line))
             answer = await connection.run_sync(lambda _: work(line))
             if answer is None:
-                with of_the_host():
+                with OfTheHost():
                     await within(connection)
                 await connection.run_sync(lambda _: transactions.check(line))
         except BaseException as error:

@@ -9,7 +9,7 @@ from sqlalchemy import Dialect
 
 from jobstate.adapters.sqlalchemy.backend import Backend
 from jobstate.adapters.sqlalchemy.codec import Write, job_of, jobs_of, record_of
-from jobstate.adapters.sqlalchemy.faults import conflicts
+from jobstate.adapters.sqlalchemy.faults import Conflicts
 from jobstate.adapters.sqlalchemy.lines import Line
 from jobstate.adapters.sqlalchemy.postgresql import PostgreSQL
 from jobstate.adapters.sqlalchemy.sqlite import SQLite
@@ -84,7 +84,7 @@ class Store:
 
     def save_write(self, line: Line, write: Write) -> None:
         """Compare-and-set."""
-        with conflicts(write.job_id, write.version):
+        with Conflicts(write.job_id, write.version):
             done = self.backend.save(line, write)
         if not done:
             raise StaleJobError(write.job_id, write.version)
@@ -116,7 +116,7 @@ class Store:
 
     def delete(self, line: Line, job_id: str, version: int) -> None:
         """As `Repository.delete`."""
-        with conflicts(job_id, version):
+        with Conflicts(job_id, version):
             gone = self.backend.delete(line, job_id, version)
         if not gone:
             raise StaleJobError(job_id, version)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from jobstate.adapters.sqlalchemy.backend import Backend
-from jobstate.adapters.sqlalchemy.faults import DRIVER_ERRORS, is_refused, maybe_done, words
+from jobstate.adapters.sqlalchemy.faults import DRIVER_ERRORS, MaybeDone, is_refused, words
 from jobstate.adapters.sqlalchemy.lines import Line, Seen
 from jobstate.errors import OutcomeUnknownError
 
@@ -41,7 +41,7 @@ class Transactions:
     def write(self, line: Line, job_id: str, work: Callable[[Line], R]) -> R:
         """Make a write: what is one statement needs no transaction."""
         if self.backend.in_one:
-            with maybe_done(job_id):
+            with MaybeDone(job_id):
                 return work(line)
         with self.transaction(line, job_id):
             return work(line)
