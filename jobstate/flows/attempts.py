@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from jobstate.effects import DeleteArtifacts, Flow, GetArtifact, IdKind, Load, NewId
+from jobstate.effects import Flow, GetArtifact, IdKind, Load, NewId
 from jobstate.errors import (
     ArtifactError,
     ArtifactNotFoundError,
@@ -14,7 +14,7 @@ from jobstate.errors import (
     LeaseLostError,
     TransitionError,
 )
-from jobstate.flows.commands import put_artifact
+from jobstate.flows.commands import put_artifact, remove_artifacts
 from jobstate.flows.dispatch import hand_over
 from jobstate.flows.settle import Command, Outcome, Scope, answer, carry_out, command, judge, reload
 from jobstate.flows.whole import need_store, restored
@@ -103,7 +103,7 @@ def complete(
     try:
         return (yield from _complete_with(scope, hold, facts, prefix, artifacts))
     except (LeaseLostError, JobNotFoundError):
-        yield from _remove(prefix)
+        yield from remove_artifacts(prefix)
         raise
 
 
@@ -162,10 +162,3 @@ def get_artifact(scope: Scope, hold: Hold, name: str) -> Flow[bytes]:
 def _ask(scope: Scope, hold: Hold, event: Event, facts: Facts) -> Flow[Outcome]:
     asked = yield from command(event, facts)
     return (yield from carry_out(scope, hold.job, asked, held=True))
-
-
-def _remove(prefix: str) -> Flow[None]:
-    try:
-        yield from DeleteArtifacts(prefix)
-    except Exception:  # clean-up removes all that stands under the job's prefix
-        return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobstate.effects import Flow, IdKind, Insert, Load, NewId, Now, PutArtifact, Revoke
+from jobstate.effects import DeleteArtifacts, Flow, IdKind, Insert, Load, NewId, Now, PutArtifact, Revoke
 from jobstate.errors import ArtifactError, IdempotencyConflictError, OutcomeUnknownError, TransitionError
 from jobstate.flows.dispatch import hand_over
 from jobstate.flows.settle import TRIES, Dispatching, Scope, carry_out, command, reload, task_name
@@ -12,7 +12,7 @@ from jobstate.flows.whole import shown
 from jobstate.lifecycle import Draft, Facts, creation_record, mark_created, new_job
 from jobstate.model import Event, Job, JobStatus, evolve
 from jobstate.parts import parts_in, parts_of
-from jobstate.payload import request_prefix
+from jobstate.payload import artifact_prefix, request_prefix
 
 AnyJob = Job[Any, Any]
 
@@ -55,20 +55,36 @@ def _insert(scope: Scope, job: AnyJob, actor: str | None) -> Flow[AnyJob]:
 def _finish(scope: Scope, job: AnyJob, draft: Draft, actor: str | None) -> Flow[AnyJob]:
     """Put the artifacts, and accept the job unless its host holds it; if another was quicker, the job as it is.
 
-    What was cut out of the request stands in the row, whatever the limit is by now.
+    What was put for a job whose clean-up has begun is removed again.
     """
-    for name, data in draft.artifacts.items():
-        yield from put_artifact(request_prefix(job.id) + name, data)
-    if parts := parts_of(job):
-        for name, data in parts_in(draft.request, parts):
-            yield from put_artifact(parts[name].key, data)
+    yield from _put_all(job, draft)
     if job.held:
         return job
     asked = yield from command(Event.ACCEPT, actor=actor)
     try:
         return (yield from carry_out(scope, job, asked)).job
     except TransitionError:
-        return (yield from reload(scope, job))
+        found = yield from reload(scope, job)
+    if found.cleanup_started_at is not None and job.request_artifacts:
+        yield from remove_artifacts(artifact_prefix(job.id))
+    return found
+
+
+def _put_all(job: AnyJob, draft: Draft) -> Flow[None]:
+    """Put what the caller gave, and what was cut out of the request: the row says what, whatever the limit is by now."""
+    for name, data in draft.artifacts.items():
+        yield from put_artifact(request_prefix(job.id) + name, data)
+    if parts := parts_of(job):
+        for name, data in parts_in(draft.request, parts):
+            yield from put_artifact(parts[name].key, data)
+
+
+def remove_artifacts(prefix: str) -> Flow[None]:
+    """Remove what stands under a prefix, as far as the store lets us: clean-up removes all that stands under the job's."""
+    try:
+        yield from DeleteArtifacts(prefix)
+    except Exception:
+        return
 
 
 def put_artifact(key: str, data: bytes) -> Flow[None]:
