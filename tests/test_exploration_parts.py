@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -61,9 +61,10 @@ def _start() -> Flow[Any]:
 
 def _answered(ending: Ending) -> str | None:
     """Whole, or gone with the clean-up; and references for a reader only, with a warning."""
-    job = ending.answer.value
-    if not isinstance(job, Job) or ending.actor.name not in {"read", "start", "setup", "two"}:
+    answer: object = ending.answer.value
+    if not isinstance(answer, Job) or ending.actor.name not in {"read", "start", "setup", "two"}:
         return None
+    job = cast("Any", answer)
     request: Any = job.request
     told = any(warning.code == RESTORE_FAILED for warning in job.warnings or ())
     if told:
