@@ -17,6 +17,7 @@ from jobstate.errors import InvalidInputError, JobNotFoundError
 from jobstate.flows import attempts, commands, many, reading
 from jobstate.flows.many import BulkOutcome
 from jobstate.flows.settle import Dispatching, Scope
+from jobstate.flows.whole import is_degraded
 from jobstate.lifecycle import Draft, Facts
 from jobstate.model import (
     JOB_ID,
@@ -171,7 +172,14 @@ class Face:
 
     def _narrowed(self, flow: Flow[AnyJob], endpoint: Endpoint[Any, Any] | None) -> Flow[AnyJob]:
         job = reading.as_shown((yield from flow))
-        return job if endpoint is None else endpoint.narrow(job)
+        if endpoint is None:
+            return job
+        try:
+            return endpoint.narrow(job)
+        except InvalidInputError:
+            if not is_degraded(job):
+                raise
+            return endpoint.dress(job, None)  # the references are not of its type: the warning says what is missing
 
     def _change(
         self,
@@ -248,6 +256,7 @@ class Face:
         if order not in ("asc", "desc"):
             raise InvalidInputError("order", f"'asc' or 'desc' is needed, not {order!r}")
         return reading.list_jobs(
+            self._scope,
             self._filter(conditions),
             PageRequest(limit, _cursor("after", after), _cursor("before", before), order == "desc"),
             include_request=include_request,
@@ -313,6 +322,8 @@ def _known(options: Mapping[str, object], kind: type) -> None:
 def make_scope(policy: Policy | None, repository: object, dispatcher: Any, artifacts: object) -> Scope:
     """The scope of an unscoped face with these ports."""
     policy = Policy() if policy is None else instance("policy", policy, Policy)
+    if policy.inline_limit is not None and artifacts is None:
+        raise InvalidInputError("policy.inline_limit", "there is no artifact store to put parts in: pass artifacts=...")
     dispatching = Dispatching.NEVER
     if dispatcher is not None:
         dispatching = Dispatching.WITHIN if dispatcher.transactional else Dispatching.AFTER

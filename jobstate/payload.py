@@ -109,14 +109,11 @@ def artifact_prefix(job_id: str, attempt: int | None = None) -> str:
     return f"{job_id}/" if attempt is None else f"{job_id}/{attempt}/"
 
 
-def describe_artifacts(prefix: str, artifacts: Mapping[str, bytes]) -> tuple[Artifact, ...] | None:
-    """References to artifacts under a prefix, in the order of their names; None for none."""
-    return (
-        tuple(
-            construct(Artifact, name=name, key=prefix + name, size=len(data), digest=sha256(data).hexdigest())
-            for name, data in sorted(artifacts.items())
-        )
-        or None
+def describe_artifacts(prefix: str, artifacts: Mapping[str, bytes]) -> tuple[Artifact, ...]:
+    """References to artifacts under a prefix, in the order of their names."""
+    return tuple(
+        construct(Artifact, name=name, key=prefix + name, size=len(data), digest=sha256(data).hexdigest())
+        for name, data in sorted(artifacts.items())
     )
 
 

@@ -29,7 +29,7 @@ def seconds(value: timedelta) -> int:
 
 
 class Policy(BaseModel, frozen=True, extra="forbid"):
-    """What a host decides once for its jobs. All durations are whole seconds.
+    """What a host decides once for its jobs. All durations are whole seconds, all sizes bytes.
 
     A job carries its own `ttl` and `max_attempts` from its creation; the rest is read from the policy at each decision.
     """
@@ -60,6 +60,11 @@ class Policy(BaseModel, frozen=True, extra="forbid"):
     """From `expires_at` to the beginning of clean-up: as long a retry of an expired job is possible."""
     forget_after: Duration | None = None
     """From the end of clean-up to the deletion of the row; None: never."""
+    inline_limit: Annotated[int, Field(strict=True, ge=0)] | None = None
+    """How long a data URL in a request may be, in bytes: a longer one goes to the artifact store. None: all stay in the row.
+
+    It is read when a job is created, and needs an artifact store wherever its jobs are created, started or shown.
+    """
 
     @property
     def lease_seconds(self) -> int | None:

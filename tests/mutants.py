@@ -185,8 +185,8 @@ MUTANTS = [
     Mutant(
         "a retry is not dispatched",
         "flows/commands.py",
-        "    return (yield from hand_over(scope, outcome.job, tell=True))\n\n\ndef dispatch",
-        "    return outcome.job\n\n\ndef dispatch",
+        "    job = yield from hand_over(scope, outcome.job, tell=True)\n    return",
+        "    job = outcome.job\n    return",
         "test_dispatch.py",
     ),
     Mutant(
@@ -238,6 +238,27 @@ MUTANTS = [
         UNDELIVERED,
     ),
     Mutant("a save does not compare", "memory/repository.py", "if row is None or row.version != version:", "if row is None:"),
+    Mutant(
+        "a start runs on a request with references in it",
+        "flows/attempts.py",
+        "    job = yield from _made_whole(scope, job, asked)\n",
+        "",
+        "test_exploration_parts.py",
+    ),
+    Mutant(
+        "parts are not put",
+        "flows/commands.py",
+        "            yield from put_artifact(parts[name].key, data)\n",
+        "            pass\n",
+        "test_exploration_parts.py",
+    ),
+    Mutant(
+        "a reference counts anywhere",
+        "parts.py",
+        " and name == part_name(place)",
+        "",
+        "test_parts.py",
+    ),
     Mutant(
         "a save compares the wrong way",
         "memory/repository.py",

@@ -360,6 +360,19 @@ def test_a_half_made_job_that_expired_is_not_revived(world: World) -> None:
     assert (only(world), world.artifacts.keys()) == (before, [])
 
 
+def test_a_create_that_comes_late_takes_its_artifacts_along(world: World) -> None:
+    """Its job was cleaned before it put them, and nobody would look there again."""
+    creator = Actor(creating(world), world.others._ports)
+    while not isinstance(creator.effect, PutArtifact):
+        creator.step()
+    world.clock.advance(WEEK + DAY)
+    sweep_on(world)
+    assert only(world).cleanup_completed_at is not None
+    creator.finish()
+    assert world.artifacts.keys() == []
+    assert only(world).status is JobStatus.EXPIRED
+
+
 def test_artifacts_have_their_job_in_their_keys_and_tell_size_and_digest(world: World) -> None:
     job = world.create(artifacts=PARTS)
     done = world.start().complete(None, artifacts={"result.csv": b"1,2"})

@@ -4,6 +4,7 @@
     dispatch   from the queue to the dispatcher
     commands   what a host and its users ask
     attempts   what a worker asks
+    whole      requests, and their parts in the artifact store
     reading    what changes nothing
     many       commands on many jobs
     sweeps     what time asks

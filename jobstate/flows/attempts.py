@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from jobstate.effects import DeleteArtifacts, Flow, GetArtifact, IdKind, Load, NewId
-from jobstate.errors import ArtifactNotFoundError, InvalidInputError, JobNotFoundError, LeaseLostError, TransitionError
-from jobstate.flows.commands import put_artifact
+from jobstate.effects import Flow, GetArtifact, IdKind, Load, NewId
+from jobstate.errors import (
+    ArtifactError,
+    ArtifactNotFoundError,
+    InvalidInputError,
+    JobNotFoundError,
+    LeaseLostError,
+    TransitionError,
+)
+from jobstate.flows.commands import put_artifact, remove_artifacts
 from jobstate.flows.dispatch import hand_over
-from jobstate.flows.settle import Outcome, Scope, answer, carry_out, command, judge
+from jobstate.flows.settle import Command, Outcome, Scope, answer, carry_out, command, judge, reload
+from jobstate.flows.whole import need_store, restored
 from jobstate.lifecycle import Accepted, Facts, Refused
 from jobstate.model import Delivery, Event, Job, JobError, JobResponse, JobWarning
 from jobstate.payload import artifact_prefix, describe_artifacts, result_digest
@@ -30,13 +38,28 @@ class Hold(NamedTuple):
 
 
 def start(scope: Scope, delivery: Delivery, check: Callable[[AnyJob], None], *, include_request: bool = True) -> Flow[Hold]:
-    """Begin the delivery's run under a new lease; `check` looks at the job before, and may raise."""
+    """Begin the delivery's run under a new lease; `check` looks at the job before, and may raise.
+
+    A request that was cut is made whole first: without it nothing runs, and no attempt is used up.
+    """
     job = yield from Load(delivery.job_id, scope.organization_id, include_request)
     check(job)
     token = yield from NewId(IdKind.LEASE)
     asked = yield from command(Event.START, {"token": token, "run": delivery.run})
+    job = yield from _made_whole(scope, job, asked)
     job = (yield from carry_out(scope, job, asked)).job
     return Hold(job, token, job.attempt_count)
+
+
+def _made_whole(scope: Scope, job: AnyJob, asked: Command) -> Flow[AnyJob]:
+    """The job with its request as it came. If a part is gone, the start itself is asked before anyone is blamed."""
+    try:
+        return (yield from restored(scope, job))
+    except (ArtifactError, InvalidInputError):
+        decision = yield from judge(scope, (yield from reload(scope, job)), asked)
+        if isinstance(decision, Refused):
+            raise decision.error() from None
+        raise
 
 
 class Ended(NamedTuple):
@@ -66,7 +89,7 @@ def complete(
     A fenced attempt's own artifacts are removed again.
     """
     prefix = artifact_prefix(hold.job.id, hold.attempt)
-    refs = describe_artifacts(prefix, artifacts)
+    refs = describe_artifacts(prefix, artifacts) or None
     facts: Facts = {
         "token": hold.token,
         "response": response,
@@ -76,11 +99,11 @@ def complete(
     }
     if not artifacts:
         return Ended((yield from _ask(scope, hold, Event.COMPLETE, facts)).job, Event.COMPLETE)
-    _need_store(scope)
+    need_store(scope)
     try:
         return (yield from _complete_with(scope, hold, facts, prefix, artifacts))
     except (LeaseLostError, JobNotFoundError):
-        yield from _remove(prefix)
+        yield from remove_artifacts(prefix)
         raise
 
 
@@ -124,7 +147,7 @@ def give_back(scope: Scope, hold: Hold) -> Flow[Ended]:
 
 def get_artifact(scope: Scope, hold: Hold, name: str) -> Flow[bytes]:
     """A part of the request. If it is gone, the lease is asked before anyone is blamed."""
-    _need_store(scope)
+    need_store(scope)
     for artifact in hold.job.request_artifacts or ():
         if artifact.name == name:
             try:
@@ -139,15 +162,3 @@ def get_artifact(scope: Scope, hold: Hold, name: str) -> Flow[bytes]:
 def _ask(scope: Scope, hold: Hold, event: Event, facts: Facts) -> Flow[Outcome]:
     asked = yield from command(event, facts)
     return (yield from carry_out(scope, hold.job, asked, held=True))
-
-
-def _remove(prefix: str) -> Flow[None]:
-    try:
-        yield from DeleteArtifacts(prefix)
-    except Exception:  # clean-up removes all that stands under the job's prefix
-        return
-
-
-def _need_store(scope: Scope) -> None:
-    if not scope.has_artifacts:
-        raise InvalidInputError("artifacts", "there is no artifact store: pass artifacts=... to Jobs")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobstate.effects import Flow, IdKind, Insert, Load, NewId, Now, PutArtifact, Revoke
+from jobstate.effects import DeleteArtifacts, Flow, IdKind, Insert, Load, NewId, Now, PutArtifact, Revoke
 from jobstate.errors import ArtifactError, IdempotencyConflictError, OutcomeUnknownError, TransitionError
 from jobstate.flows.dispatch import hand_over
-from jobstate.flows.settle import TRIES, Dispatching, Scope, carry_out, command, task_name
+from jobstate.flows.settle import TRIES, Dispatching, Scope, carry_out, command, reload, task_name
+from jobstate.flows.whole import shown
 from jobstate.lifecycle import Draft, Facts, creation_record, mark_created, new_job
 from jobstate.model import Event, Job, JobStatus, evolve
-from jobstate.payload import request_prefix
+from jobstate.parts import parts_in, parts_of
+from jobstate.payload import artifact_prefix, request_prefix
 
 AnyJob = Job[Any, Any]
 
@@ -20,12 +22,13 @@ def create(scope: Scope, draft: Draft, actor: str | None = None) -> Flow[AnyJob]
     job_id = yield from NewId(IdKind.JOB)
     operation = yield from NewId(IdKind.OPERATION)
     now = yield from Now()
-    job = new_job(draft, job_id=job_id, now=now, operation=operation, policy=scope.policy)
+    limit = scope.policy.inline_limit if scope.has_artifacts and not scope.bound else None
+    job = new_job(draft, job_id=job_id, now=now, operation=operation, policy=scope.policy, inline_limit=limit)
     stored = yield from _insert(scope, job, actor)
     if stored.id != job.id and stored.request_digest != job.request_digest:
         raise IdempotencyConflictError(str(job.idempotency_key), stored.id)
     if stored.cleanup_started_at is None:
-        stored = evolve(stored, {"request": job.request})
+        stored = evolve(stored, {"request": draft.request})
     if stored.status is JobStatus.VALIDATING:
         stored = yield from _finish(scope, stored, draft, actor)
     return (yield from hand_over(scope, stored, tell=True))
@@ -50,16 +53,38 @@ def _insert(scope: Scope, job: AnyJob, actor: str | None) -> Flow[AnyJob]:
 
 
 def _finish(scope: Scope, job: AnyJob, draft: Draft, actor: str | None) -> Flow[AnyJob]:
-    """Put the artifacts, and accept the job unless its host holds it; if another was quicker, the job as it is."""
-    for name, data in draft.artifacts.items():
-        yield from put_artifact(request_prefix(job.id) + name, data)
+    """Put the artifacts, and accept the job unless its host holds it; if another was quicker, the job as it is.
+
+    What was put for a job whose clean-up has begun is removed again.
+    """
+    yield from _put_all(job, draft)
     if job.held:
         return job
     asked = yield from command(Event.ACCEPT, actor=actor)
     try:
         return (yield from carry_out(scope, job, asked)).job
     except TransitionError:
-        return (yield from Load(job.id, scope.organization_id, include_request=True))
+        found = yield from reload(scope, job)
+    if found.cleanup_started_at is not None and job.request_artifacts:
+        yield from remove_artifacts(artifact_prefix(job.id))
+    return found
+
+
+def _put_all(job: AnyJob, draft: Draft) -> Flow[None]:
+    """Put what the caller gave, and what was cut out of the request: the row says what, whatever the limit is by now."""
+    for name, data in draft.artifacts.items():
+        yield from put_artifact(request_prefix(job.id) + name, data)
+    if parts := parts_of(job):
+        for name, data in parts_in(draft.request, parts):
+            yield from put_artifact(parts[name].key, data)
+
+
+def remove_artifacts(prefix: str) -> Flow[None]:
+    """Remove what stands under a prefix, as far as the store lets us: clean-up removes all that stands under the job's."""
+    try:
+        yield from DeleteArtifacts(prefix)
+    except Exception:
+        return
 
 
 def put_artifact(key: str, data: bytes) -> Flow[None]:
@@ -88,7 +113,8 @@ def change(
     outcome = yield from carry_out(scope, job, asked)
     if event is Event.CANCEL:
         yield from take_back(scope, outcome.job)
-    return (yield from hand_over(scope, outcome.job, tell=True))
+    job = yield from hand_over(scope, outcome.job, tell=True)
+    return (yield from shown(scope, job))
 
 
 def dispatch(scope: Scope, job_id: str) -> Flow[AnyJob]:

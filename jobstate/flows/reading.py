@@ -7,6 +7,7 @@ from typing import Any
 from jobstate.effects import Count, Flow, History, List, Load
 from jobstate.errors import InvalidInputError
 from jobstate.flows.settle import Scope
+from jobstate.flows.whole import shown
 from jobstate.model import HistoryRecord, Job, JobFilter, JobPage, JobStatus, evolve
 from jobstate.query import PageRequest
 
@@ -19,10 +20,12 @@ PAGE_LIMIT = 1000
 def retrieve(scope: Scope, job_id: str, *, include_request: bool, include_response: bool) -> Flow[AnyJob]:
     """One job."""
     job = yield from Load(job_id, scope.organization_id, include_request, include_response)
-    return as_shown(job)
+    return as_shown((yield from shown(scope, job)))
 
 
-def list_jobs(where: JobFilter, page: PageRequest, *, include_request: bool, include_response: bool) -> Flow[JobPage[Any, Any]]:
+def list_jobs(
+    scope: Scope, where: JobFilter, page: PageRequest, *, include_request: bool, include_response: bool
+) -> Flow[JobPage[Any, Any]]:
     """A page of jobs, and whether there are more in its direction."""
     limit: object = page.limit
     if type(limit) is not int or not 1 <= limit <= PAGE_LIMIT:
@@ -35,7 +38,10 @@ def list_jobs(where: JobFilter, page: PageRequest, *, include_request: bool, inc
     jobs, extra = found.jobs, len(found.jobs) > limit
     if extra:
         jobs = jobs[1:] if page.backwards else jobs[:limit]
-    return JobPage([as_shown(job) for job in jobs], extra)
+    whole: list[AnyJob] = []
+    for job in jobs:
+        whole += [as_shown((yield from shown(scope, job)))]
+    return JobPage(whole, extra)
 
 
 def count(where: JobFilter) -> Flow[int]:

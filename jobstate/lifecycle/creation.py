@@ -13,6 +13,7 @@ from jobstate.errors import InvalidInputError
 from jobstate.lifecycle.changes import EVERY_WRITE
 from jobstate.lifecycle.machine import AnyJob
 from jobstate.model import PAYLOADS, HistoryRecord, Job, JobStatus, construct, evolve, plain
+from jobstate.parts import cut, part_prefix
 from jobstate.payload import describe_artifacts, invalid_input, request_digest, request_prefix
 from jobstate.policy import Policy, seconds
 
@@ -34,14 +35,16 @@ class Draft:
     held: bool = False
 
 
-def new_job(draft: Draft, *, job_id: str, now: int, operation: str, policy: Policy) -> AnyJob:
+def new_job(draft: Draft, *, job_id: str, now: int, operation: str, policy: Policy, inline_limit: int | None = None) -> AnyJob:
     """The new job at version 1: queued in run 1, or validating while its host holds it or its artifacts are on their way.
 
-    Everything but the request is validated here. Raises InvalidInputError with the field and its limit.
+    Data URLs of more than `inline_limit` bytes are cut out of its request; its digest is of the whole. Everything but the
+    request is validated here. Raises InvalidInputError with the field and its limit.
     """
     if draft.organization_id is None:
         raise InvalidInputError("organization_id", "a job belongs to an organization: pass it, or use for_organization(...)")
-    waits = draft.held or bool(draft.artifacts)
+    request, parts = cut(draft.request, inline_limit)
+    waits = draft.held or bool(draft.artifacts or parts)
     ttl = _ttl(draft.ttl, policy)
     try:
         job: AnyJob = Job(
@@ -67,8 +70,12 @@ def new_job(draft: Draft, *, job_id: str, now: int, operation: str, policy: Poli
     return evolve(
         job,
         {
-            "request": draft.request,
-            "request_artifacts": describe_artifacts(request_prefix(job_id), draft.artifacts),
+            "request": request,
+            "request_artifacts": (
+                *describe_artifacts(request_prefix(job_id), draft.artifacts),
+                *describe_artifacts(part_prefix(job_id), parts),
+            )
+            or None,
             "request_digest": draft.idempotency_key and request_digest(draft.endpoint, draft.request, draft.artifacts),
         },
     )

@@ -127,9 +127,8 @@ class Direct(Line):
             self.invalidate()
             self._engine.dispose()
         base = self.dialect.loaded_dbapi.Error
-        told: BaseException = DBAPIError.instance(
-            text, values, error, base, connection_invalidated=broken, dialect=self.dialect
-        )
+        instance: Any = DBAPIError.instance  # pyright: ignore[reportUnknownMemberType]  # its overloads are of other colours
+        told: BaseException = instance(text, values, error, base, connection_invalidated=broken, dialect=self.dialect)
         return told
 
     def invalidate(self) -> None:

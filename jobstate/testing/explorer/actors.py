@@ -46,15 +46,22 @@ COMPLETE, FAIL, RELEASE, GIVE_BACK, HEARTBEAT = "complete", "fail", "release", "
 _EVENTS = {COMPLETE: Event.COMPLETE, FAIL: Event.FAIL, RELEASE: Event.RELEASE, GIVE_BACK: Event.GIVE_BACK}
 
 
-def draft(*, key: str | None = None, artifacts: bool = False) -> Draft:
+def draft(*, key: str | None = None, artifacts: bool = False, request: Any = REQUEST) -> Draft:
     """What a creator asks for."""
     parts = {"scan": b"scan"} if artifacts else {}
-    return Draft(organization_id=ORGANIZATION, endpoint=ENDPOINT, request=REQUEST, idempotency_key=key, artifacts=parts)
+    return Draft(organization_id=ORGANIZATION, endpoint=ENDPOINT, request=request, idempotency_key=key, artifacts=parts)
 
 
-def creator(name: str = "create", *, key: str | None = "key", artifacts: bool = False, scope: Scope = SCOPE) -> Actor:
+def creator(
+    name: str = "create",
+    *,
+    key: str | None = "key",
+    artifacts: bool = False,
+    request: Any = REQUEST,
+    scope: Scope = SCOPE,
+) -> Actor:
     """Creates a job; two with one key are the same client twice."""
-    return Actor(name, lambda: commands.create(scope, draft(key=key, artifacts=artifacts)))
+    return Actor(name, lambda: commands.create(scope, draft(key=key, artifacts=artifacts, request=request)))
 
 
 def worker(
