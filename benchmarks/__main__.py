@@ -14,6 +14,7 @@ from benchmarks import core, parts, sql
 from benchmarks.measure import RESULTS, ROUNDS
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
 from tests.postgresql import emptied, engine_of, running
+from tests.sql import AUTOMATIC
 
 
 def run_core() -> None:
@@ -35,7 +36,7 @@ def run_sql() -> None:
             engine.dispose()
         with running(durable=durable, folder=folder) as (url, _):
             sql.postgresql(url, kind)
-            engine = engine_of(url, **sql.AUTOMATIC)
+            engine = engine_of(url, **AUTOMATIC)
             sql.payloads(SQLAlchemyRepository(engine), f"PostgreSQL, {kind}")
             emptied(engine)
             engine.dispose()

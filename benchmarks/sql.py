@@ -23,9 +23,9 @@ from jobstate.query import PageRequest
 from jobstate.testing import ManualClock
 from tests.postgresql import emptied, engine_of
 from tests.rows import filled, row_id
+from tests.sql import AUTOMATIC
 
 POLICY = Policy(max_attempts=1_000_000)
-AUTOMATIC: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
 
 
 def new_job(repository: SQLAlchemyRepository, request: dict[str, Any] | None = None) -> str:

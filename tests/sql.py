@@ -17,8 +17,12 @@ from tests.wire import Wire
 SPOIL = "UPDATE jobstate_jobs SET status = 'frozen' WHERE id = :id"
 
 
-def sqlite_engine(folder: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{folder / 'jobs.sqlite'}")
+AUTOMATIC: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
+"""An engine for the library alone: where nobody listens to it, statements go straight to the driver."""
+
+
+def sqlite_engine(folder: Path, **options: Any) -> Engine:
+    engine = create_engine(f"sqlite:///{folder / 'jobs.sqlite'}", **options)
     event.listen(engine, "connect", _without_sync)
     return engine
 
@@ -77,9 +81,10 @@ class OnSQLite:
     """What a contract is given: a repository on a SQLite file."""
 
     engine: Engine
+    options: dict[str, Any] = {}
 
     def open_repository(self, folder: Path) -> SQLAlchemyRepository:
-        self.engine = sqlite_engine(folder)
+        self.engine = sqlite_engine(folder, **self.options)
         repository = SQLAlchemyRepository(self.engine)
         repository.create_schema()
         return repository
@@ -130,9 +135,10 @@ class OnPostgreSQL(_OnServer):
     """What a contract is given: a repository on PostgreSQL, through psycopg."""
 
     engine: Engine
+    options: dict[str, Any] = {}
 
     def open_repository(self, folder: Path) -> SQLAlchemyRepository:
-        self.engine = engine_of(self.url)
+        self.engine = engine_of(self.url, **self.options)
         repository = SQLAlchemyRepository(self.engine)
         repository.create_schema()
         return repository

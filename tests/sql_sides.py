@@ -16,11 +16,11 @@ from jobstate.lifecycle import creation_record
 from jobstate.model import Job
 from jobstate.testing.contracts.repository import example
 from tests.postgresql import async_engine_of, engine_of
-from tests.sql import aiosqlite_engine, sqlite_engine
+from tests.sql import AUTOMATIC, aiosqlite_engine, sqlite_engine
 
 PREFIX = "faults_"
-POSTGRESQL = ("psycopg", "psycopg async", "asyncpg")
-SQLITE = ("sqlite3", "aiosqlite")
+POSTGRESQL = ("psycopg", "psycopg direct", "psycopg async", "asyncpg")
+SQLITE = ("sqlite3", "sqlite3 direct", "aiosqlite")
 DRIVERS = (*POSTGRESQL, *SQLITE)
 
 
@@ -68,13 +68,15 @@ class AsyncSide:
 def side_of(driver: str, url: URL, folder: Path, **options: Any) -> SyncSide | AsyncSide:
     """A repository through a driver, on tables of these tests' own."""
     tables = Tables(prefix=PREFIX)
-    if driver == "sqlite3":
-        return SyncSide(sqlite_engine(folder), tables)
+    name, _, way = driver.partition(" ")
+    options |= AUTOMATIC if way == "direct" else {}
+    if name == "sqlite3":
+        return SyncSide(sqlite_engine(folder, **options), tables)
     if driver == "aiosqlite":
         return AsyncSide(aiosqlite_engine(folder), tables)
-    if driver == "psycopg":
+    if name == "psycopg" and way != "async":
         return SyncSide(engine_of(url, **options), tables)
-    return AsyncSide(async_engine_of(url, f"postgresql+{driver.split()[0]}", **options), tables)
+    return AsyncSide(async_engine_of(url, f"postgresql+{name}", **options), tables)
 
 
 class Called:

@@ -11,7 +11,7 @@ from jobstate.testing.contracts import (
     RepositoryRaces,
     SharedSweepsContract,
 )
-from tests.sql import OnAioSQLite, OnAsyncpg, OnAsyncPostgreSQL, OnPostgreSQL, OnSQLite
+from tests.sql import AUTOMATIC, OnAioSQLite, OnAsyncpg, OnAsyncPostgreSQL, OnPostgreSQL, OnSQLite
 
 
 class TestSQLite(OnSQLite, RepositoryContract):
@@ -24,6 +24,19 @@ class TestSQLiteSweeps(OnSQLite, SharedSweepsContract):
 
 class TestSQLiteRaces(OnSQLite, RepositoryRaces):
     pass
+
+
+class TestSQLiteDirect(OnSQLite, RepositoryContract):
+    options = AUTOMATIC
+    lacks = {Capability.LOSE: "a file answers or raises"}
+
+
+class TestSQLiteDirectSweeps(OnSQLite, SharedSweepsContract):
+    options = AUTOMATIC
+
+
+class TestSQLiteDirectRaces(OnSQLite, RepositoryRaces):
+    options = AUTOMATIC
 
 
 class TestAioSQLite(OnAioSQLite, AsyncRepositoryContract):
@@ -48,6 +61,18 @@ class TestPostgreSQLSweeps(OnPostgreSQL, SharedSweepsContract):
 
 class TestPostgreSQLRaces(OnPostgreSQL, RepositoryRaces):
     pass
+
+
+class TestPostgreSQLDirect(OnPostgreSQL, RepositoryContract):
+    options = AUTOMATIC
+
+
+class TestPostgreSQLDirectSweeps(OnPostgreSQL, SharedSweepsContract):
+    options = AUTOMATIC
+
+
+class TestPostgreSQLDirectRaces(OnPostgreSQL, RepositoryRaces):
+    options = AUTOMATIC
 
 
 class TestAsyncPostgreSQL(OnAsyncPostgreSQL, AsyncRepositoryContract):

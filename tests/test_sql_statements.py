@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,9 +12,11 @@ from sqlalchemy import URL, ClauseElement, Engine, event
 
 from jobstate import AsyncJobs, Delivery, Job, Jobs, Policy
 from jobstate.adapters.sqlalchemy import AsyncSQLAlchemyRepository, SQLAlchemyRepository
+from jobstate.adapters.sqlalchemy.lines import Direct
 from jobstate.flows import sweeps
 from jobstate.testing import ManualClock
 from tests.postgresql import ASYNC, async_engine_of, emptied, engine_of
+from tests.sql import AUTOMATIC
 
 CONTROL = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT")
 
@@ -168,3 +171,32 @@ def test_a_page_of_jobs_is_read_without_their_payloads(jobs: Jobs, seen: Seen) -
     seen.of(lambda: jobs.list(limit=5))
     assert len(seen.statements) == 1
     assert not any("payloads" in statement for statement in seen.statements)
+
+
+def test_who_listens_sees_every_statement_and_who_does_not_spares_the_way(
+    server: URL, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Straight to the driver, the same is done; with a listener, or a log that is read, nothing is."""
+    engine = engine_of(server, **AUTOMATIC)
+    straight = Jobs(SQLAlchemyRepository(engine))
+    straight.count()
+    sent: list[str] = []
+    send = Direct.send
+
+    def noted(line: Direct, text: str, values: Any = ()) -> Any:
+        sent.append(text)
+        return send(line, text, values)
+
+    monkeypatch.setattr(Direct, "send", noted)
+    job = created(straight)
+    assert straight.cancel(job.id).version == jobs.retrieve(job.id).version == 2
+    assert len(sent) == 3
+    logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
+    try:
+        straight.retrieve(job.id)
+    finally:
+        logging.getLogger("sqlalchemy.engine").setLevel(logging.NOTSET)
+    seen = Seen(engine)
+    assert seen.of(lambda: straight.retry(job.id)) == (2, [])
+    assert len(sent) == 3
+    engine.dispose()

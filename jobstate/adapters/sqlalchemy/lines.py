@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Dialect, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.pool import PoolProxiedConnection
 
 Values = dict[str, Any] | tuple[Any, ...]
@@ -88,7 +88,10 @@ class Direct(Line):
         self._engine = engine
         self._prepare = prepare
         self.dialect = engine.dialect
-        self._pooled = engine.raw_connection()
+        try:
+            self._pooled = engine.raw_connection()
+        except self.dialect.loaded_dbapi.Error as error:
+            raise self._told("", (), error, broken=False) from error
 
     def __enter__(self) -> Line:
         try:
@@ -108,21 +111,24 @@ class Direct(Line):
 
     def send(self, text: str, values: Values = ()) -> Answer:
         """As `Line.send`."""
+        if self._pooled.dbapi_connection is None:
+            raise InvalidRequestError("the connection was thrown away")
         cursor = self._pooled.cursor()
         try:
             cursor.execute(text, values)
-            return Answer(cursor.rowcount, cursor.fetchall() if cursor.description is not None else ())
+            columns: Any = cursor.description  # None for what reads nothing
+            return Answer(cursor.rowcount, cursor.fetchall() if columns else ())
         except self.dialect.loaded_dbapi.Error as error:
-            raise self._told(text, values, error, cursor) from error
+            broken = self.dialect.is_disconnect(error, self._pooled.driver_connection, cursor)
+            raise self._told(text, values, error, broken) from error
         except BaseException:
             self.invalidate()
             raise
         finally:
             cursor.close()
 
-    def _told(self, text: str, values: Any, error: Any, cursor: Any) -> BaseException:
+    def _told(self, text: str, values: Any, error: Any, broken: bool) -> BaseException:
         """A driver's error as SQLAlchemy tells it. When one connection broke, those in the pool may have too."""
-        broken = self.dialect.is_disconnect(error, self._pooled.driver_connection, cursor)
         if broken:
             self.invalidate()
             self._engine.dispose()
@@ -133,7 +139,8 @@ class Direct(Line):
 
     def invalidate(self) -> None:
         """As `Line.invalidate`."""
-        self._pooled.invalidate()
+        if self._pooled.dbapi_connection is not None:
+            self._pooled.invalidate()
 
 
 _LOG = logging.getLogger("sqlalchemy.engine")
