@@ -1,4 +1,4 @@
-"""`python -m benchmarks [core] [sql]`: what is compared is timed in turn, in one run. Needs what the tests need."""
+"""`python -m benchmarks [core] [sql] [http]`: what is compared is timed in turn, in one run. Needs what the tests need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine
 
-from benchmarks import core, sql
+from benchmarks import core, http, sql
 from benchmarks.measure import RESULTS, ROUNDS
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
 from tests.postgresql import emptied, engine_of, running
@@ -44,7 +44,14 @@ def run_sql() -> None:
                 sql.pages(url)
 
 
-PARTS = {"core": run_core, "sql": run_sql}
+def run_http() -> None:
+    """Polling over HTTP, on each store."""
+    http.in_folder()
+    with running(durable=False) as (url, _):
+        http.postgresql(url)
+
+
+PARTS = {"core": run_core, "sql": run_sql, "http": run_http}
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     TypeAdapter,
     ValidationError,
+    WithJsonSchema,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema, from_json
@@ -25,6 +26,13 @@ from jobstate.model import JOB_ID, MAX_TIME, METADATA_KEY, METADATA_PAIRS, METAD
 from jobstate.payload import invalid_input
 
 _DAY = 86_400
+METADATA_SCHEMA = {
+    "type": "object",
+    "description": "What the host keeps with the job. Values hold no NUL character.",
+    "maxProperties": METADATA_PAIRS,
+    "propertyNames": {"minLength": 1, "maxLength": METADATA_KEY},
+    "additionalProperties": {"type": "string", "maxLength": METADATA_VALUE},
+}
 _METADATA: TypeAdapter[dict[str, str]] = TypeAdapter(Metadata)
 
 IncludeRequest = Annotated[bool, Query(description="Answer with the request; without it polling is light.")]
@@ -162,11 +170,7 @@ class CreateJob(BaseModel):
     endpoint: Annotated[str, Field(min_length=1, max_length=255, examples=["/v1/documents/extract"])]
     request: Annotated[dict[str, Any], Field(description="The whole request body for the endpoint.")]
     metadata: Annotated[
-        Metadata | None,
-        Field(
-            description=f"At most {METADATA_PAIRS} pairs; keys of {METADATA_KEY}, values of {METADATA_VALUE} characters.",
-            examples=[{"batch_id": "batch_001"}],
-        ),
+        Annotated[Metadata, WithJsonSchema(METADATA_SCHEMA)] | None, Field(examples=[{"batch_id": "batch_001"}])
     ] = None
 
 
