@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.resources import files
@@ -65,11 +65,12 @@ def demo_handler() -> Handler:
     return extractor(Path(str(files("jobstate.demo") / "rates.csv")))
 
 
-def _caller(keys: Mapping[str, str]) -> Callable[..., str]:
-    header = APIKeyHeader(name="Api-Key", auto_error=False)
+_HEADER = APIKeyHeader(name="Api-Key", auto_error=False)
 
+
+def _caller(keys: Mapping[str, str]) -> Callable[..., Awaitable[str]]:
     async def caller(
-        api_key: Annotated[str | None, Depends(header)], access_token: Annotated[str | None, Query()] = None
+        api_key: Annotated[str | None, Depends(_HEADER)], access_token: Annotated[str | None, Query()] = None
     ) -> str:
         given = (api_key or access_token or "").encode()
         for key, organization in keys.items():
@@ -77,7 +78,7 @@ def _caller(keys: Mapping[str, str]) -> Callable[..., str]:
                 return organization
         raise HTTPException(401, {"code": "unauthorized", "message": "give an API key in the header Api-Key", "details": None})
 
-    return caller  # type: ignore[return-value]  # FastAPI awaits it
+    return caller
 
 
 async def _maintain(jobs: Jobs, every: float) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from inspect import isawaitable
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -152,13 +152,14 @@ def test_a_job_is_created_retrieved_and_waited_for(service: Service) -> None:
 
     worker = Thread(target=work)
     worker.start()
-    retrieve: Any = service.client.jobs.retrieve  # type: ignore[attr-defined]
+    calls = cast("Any", service.client).jobs
+    retrieve = calls.retrieve
 
     def noted(*args: Any, **options: Any) -> Any:
         polled.set()
         return retrieve(*args, **options)
 
-    service.client.jobs.retrieve = noted  # type: ignore[attr-defined]
+    calls.retrieve = noted
     done = service.wait_for_completion(job.id, poll_interval_seconds=0.01, timeout_seconds=30)
     worker.join()
     assert (done.status, done.request, done.response.body) == ("completed", None, {"pages": 2})

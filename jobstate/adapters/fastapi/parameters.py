@@ -26,12 +26,13 @@ from jobstate.model import JOB_ID, MAX_TIME, METADATA_KEY, METADATA_PAIRS, METAD
 from jobstate.payload import invalid_input
 
 _DAY = 86_400
+_WITHOUT_NUL = r"^[^\u0000]*$"
 METADATA_SCHEMA = {
     "type": "object",
-    "description": "What the host keeps with the job. Values hold no NUL character.",
+    "description": "What the caller keeps with the job.",
     "maxProperties": METADATA_PAIRS,
-    "propertyNames": {"minLength": 1, "maxLength": METADATA_KEY},
-    "additionalProperties": {"type": "string", "maxLength": METADATA_VALUE},
+    "propertyNames": {"minLength": 1, "maxLength": METADATA_KEY, "pattern": _WITHOUT_NUL},
+    "additionalProperties": {"type": "string", "maxLength": METADATA_VALUE, "pattern": _WITHOUT_NUL},
 }
 _METADATA: TypeAdapter[dict[str, str]] = TypeAdapter(Metadata)
 
