@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from enum import StrEnum
+from functools import wraps
 from typing import Annotated, Any
 
 import pytest
@@ -76,19 +78,26 @@ def test_polling_is_light_and_payloads_come_when_they_are_asked_for(world: World
     assert full == {**light, "request": REQUEST, "response": {"status_code": 200, "body": {"total": 1}}}
 
 
-@pytest.mark.parametrize("path", ["", "/status"])
-def test_a_light_call_loads_no_payload(world: World, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", ["", "/status", "?include_request=true&include_response=true"])
+def test_polling_loads_no_payload_unless_something_has_changed(
+    world: World, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = world.create()
+    client = client_of(world)
+    tag = client.get(f"/v1/jobs/{job.id}{path}").headers["ETag"]
     asked: list[tuple[Any, Any]] = []
-    load = raw(world)._ports.repository._inner.load
+    inner = raw(world)._ports.repository._inner
+    load = inner.load
 
+    @wraps(load)
     def noted(*args: Any, **options: Any) -> Any:
         asked.append((options["include_request"], options["include_response"]))
         return load(*args, **options)
 
-    monkeypatch.setattr(raw(world)._ports.repository._inner, "load", noted)
-    assert client_of(world).get(f"/v1/jobs/{job.id}{path}").status_code == 200
-    assert asked == [(False, False)]
+    monkeypatch.setattr(inner, "load", noted)
+    for known in (tag, None) if path in ("", "/status") else (tag,):
+        client.get(f"/v1/jobs/{job.id}{path}", headers={"If-None-Match": known} if known else {})
+    assert set(asked) == {(False, False)}
 
 
 def test_the_status_call_answers_with_the_lifecycle_only(world: World) -> None:
@@ -478,6 +487,22 @@ def test_a_body_over_the_limit_is_refused_and_one_at_the_limit_is_taken(world: W
         refused = error(client.post("/v1/jobs", content=content, headers=headers), 413)
         assert (refused["code"], refused["details"]) == ("request_too_large", {"limit": len(full)})
     assert world.jobs.count() == 1
+
+
+def test_a_body_whose_length_is_too_large_is_not_read() -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        raise AssertionError("the body was read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"api-key", b"key-a"), (b"content-type", b"application/json"), (b"content-length", b"101")]
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/v1/jobs", "root_path": "", "scheme": "http"}
+    app = make_app(Jobs(MemoryRepository()), body_limit=100)
+    asyncio.run(app({**scope, "raw_path": b"/v1/jobs", "query_string": b"", "headers": headers}, receive, send))
+    assert sent[0]["status"] == 413
 
 
 # Errors of the service

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from fastapi import HTTPException
 from fastapi.responses import Response
@@ -116,22 +116,11 @@ class RequestError(HTTPException):
         self.problem = problem
 
 
-def _plain(value: object) -> Any:
-    """Text that any JSON parser reads: halves of surrogate pairs, which may come back from a request, are spelled out."""
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in cast("dict[str, object]", value).items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in cast("list[object]", value)]
-    return value
-
-
 def answer(problem: Problem, retry_after: int) -> Response:
     """The response; with `Retry-After` (seconds) when it helps to repeat the request."""
     detail = {"code": problem.code, "message": problem.message, "details": problem.details}
     headers = {"Retry-After": str(retry_after)} if problem.status == 503 else None
-    return Response(json.dumps({"detail": _plain(detail)}), problem.status, headers, media_type="application/json")
+    return Response(json.dumps({"detail": detail}), problem.status, headers, media_type="application/json")
 
 
 def faults_of(errors: Sequence[Any]) -> list[InvalidInputError]:
