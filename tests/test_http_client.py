@@ -115,7 +115,7 @@ def _client(colour: str, url: str, key: str = "key-a") -> Generator[tuple[BaseRe
 
 
 _ALL = [(store, colour) for store in ("memory", "async-memory", "sqlite") for colour in ("sync", "async")]
-_PLAIN = [("memory", "sync"), ("async-memory", "async"), ("sqlite", "async")]
+_PLAIN = [("memory", "sync"), ("sqlite", "async")]
 
 
 @pytest.fixture(
