@@ -1,4 +1,4 @@
-"""`python -m benchmarks [core] [sql] [parts]`: what is compared is timed in turn, in one run. Needs what the tests need."""
+"""`python -m benchmarks [core] [sql] [parts] [http]`: what is compared is timed in turn, in one run. Needs what the tests need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine
 
-from benchmarks import core, parts, sql
+"""`python -m benchmarks [core] [sql] [parts] [http]`: what is compared is timed in turn, in one run. Needs what the tests need."""
 from benchmarks.measure import RESULTS, ROUNDS
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
 from tests.postgresql import emptied, engine_of, running
@@ -45,15 +45,7 @@ def run_sql() -> None:
                 sql.pages(url)
 
 
-def run_parts() -> None:
-    """Requests with a part in an artifact store, where writes wait for the disk and where they do not."""
-    for kind, folder in (("on disk", None), ("in memory", "/dev/shm" if Path("/dev/shm").is_dir() else None)):
-        with tempfile.TemporaryDirectory(dir=folder) as name:
-            parts.large(Path(name), kind)
-    parts.small()
-
-
-PARTS = {"core": run_core, "sql": run_sql, "parts": run_parts}
+"""`python -m benchmarks [core] [sql] [parts] [http]`: what is compared is timed in turn, in one run. Needs what the tests need."""
 
 
 def main() -> None:

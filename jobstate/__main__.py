@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -17,7 +18,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except ImportError as error:
-        print(f"jobstate: {error.name} is missing: pip install 'jobstate[demo]'", file=sys.stderr)
+        extra = getattr(options, "extra", "demo")
+        print(f"jobstate: {error.name} is missing: pip install 'jobstate[{extra}]'", file=sys.stderr)
     except (JobstateError, OSError, ValueError) as error:
         print(f"jobstate: {error}", file=sys.stderr)
     return 1
@@ -36,6 +38,13 @@ def _parser() -> argparse.ArgumentParser:
     jobs.add_argument("--status", help="list only jobs in this status")
     jobs.add_argument("--limit", type=int, default=20, help="at most this many (1 to 1000, default 20)")
     jobs.set_defaults(run=_jobs)
+    serve = commands.add_parser("serve", help="serve the job API over HTTP, with workers in the process")
+    serve.add_argument("--database", default=str(DATABASE), help=f"a SQLite file, or a URL (default {DATABASE})")
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default 127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8000, help="the port to listen on; 0 for any (default 8000)")
+    serve.add_argument("--workers", type=int, default=4, help="how many jobs run at once (default 4)")
+    serve.add_argument("--grace", type=float, default=10, help="seconds for what runs when it is stopped (default 10)")
+    serve.set_defaults(run=_serve, extra="serve")
     for command in (demo, jobs):
         command.add_argument("--database", type=Path, default=DATABASE, help=f"a SQLite file (default {DATABASE})")
     return parser
@@ -69,6 +78,21 @@ def _jobs(options: argparse.Namespace) -> int:
         raise ValueError(f"{error} (in {options.database})") from error
     finally:
         engine.dispose()
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from jobstate.serve import API_KEYS, api_keys, serve
+
+    keys = api_keys(os.environ.get(API_KEYS))
+    serve(
+        options.database,
+        keys,
+        host=options.host,
+        port=options.port,
+        workers=options.workers,
+        grace=options.grace,
+    )
     return 0
 
 

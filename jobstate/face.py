@@ -100,6 +100,11 @@ class Face:
         """The organization that this face is scoped to; None for the trusted, unscoped one."""
         return self._scope.organization_id
 
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint[Any, Any]]:
+        """The endpoints by their names; empty when any name will do."""
+        return self._endpoints
+
     def for_organization(self, organization_id: str) -> Self:
         """The same face for one organization: another's job is JobNotFoundError, and sweeps are refused."""
         own = self._scope.organization_id

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, TypeGuard, TypeVar, cast
 
@@ -177,10 +177,17 @@ def rebuilt(field: str, value: E, kind: type[E]) -> E:
 def invalid_input(error: ValidationError, prefix: str = "") -> InvalidInputError:
     """The first fault of a validation as the library's own error: field, problem, limit."""
     fault = error.errors(include_url=False)[0]
-    place = ".".join([prefix, *(str(part) for part in fault["loc"])] if prefix else [str(part) for part in fault["loc"]])
-    words = fault["msg"].removeprefix("Value error, ")
+    place = [str(part) for part in fault["loc"]]
+    return fault_of(fault, [prefix, *place] if prefix else place)
+
+
+def fault_of(fault: Mapping[str, Any], place: Sequence[str]) -> InvalidInputError:
+    """One fault that pydantic found, as the library's own error, with the path to its place."""
+    field, words = ".".join(place) or "value", fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "missing":
+        return InvalidInputError(field, words)
     try:
         given = repr(fault["input"])
     except Exception:
         given = type(fault["input"]).__name__
-    return InvalidInputError(place or "value", f"{words} (got {given if len(given) <= 80 else given[:77] + '...'})")
+    return InvalidInputError(field, f"{words} (got {given if len(given) <= 80 else given[:77] + '...'})")

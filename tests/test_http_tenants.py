@@ -1,0 +1,120 @@
+"""Over HTTP too, another organization's job does not exist: nothing is seen, nothing is changed, and the answer is the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from tests.support import World, make_world
+from tests.web import BODY, UNKNOWN, client_of
+
+Call = Callable[[TestClient, str], Any]
+
+CALLS: dict[str, Call] = {
+    "retrieve": lambda client, job: client.get(f"/v1/jobs/{job}"),
+    "retrieve all": lambda client, job: client.get(f"/v1/jobs/{job}?include_request=true&include_response=true"),
+    "retrieve what is known": lambda client, job: client.get(f"/v1/jobs/{job}", headers={"If-None-Match": "*"}),
+    "status": lambda client, job: client.get(f"/v1/jobs/{job}/status"),
+    "cancel": lambda client, job: client.post(f"/v1/jobs/{job}/cancel"),
+    "retry": lambda client, job: client.post(f"/v1/jobs/{job}/retry"),
+    "retry under a key": lambda client, job: client.post(f"/v1/jobs/{job}/retry", headers={"Idempotency-Key": "once"}),
+}
+LISTS: dict[str, Call] = {
+    "by id": lambda client, job: client.get("/v1/jobs", params={"id": job}),
+    "after": lambda client, job: client.get("/v1/jobs", params={"after": job, "limit": 2}),
+    "before": lambda client, job: client.get("/v1/jobs", params={"before": job, "limit": 2}),
+}
+
+OWN = st.tuples(st.sampled_from(["create", "cancel", "retry"]), st.integers(0, 5))
+CROSSINGS = st.lists(st.tuples(st.sampled_from([*CALLS, *LISTS]), st.integers(0, 5)), min_size=1, max_size=8)
+
+
+def neighbour(job_id: str) -> str:
+    """An id that no job has, at the same place in a list."""
+    return job_id[:-1] + ("0" if job_id[-1] != "0" else "1")
+
+
+def told(response: Any, job_id: str) -> tuple[int, str, list[tuple[str, str]]]:
+    """An answer without the id that was asked for."""
+    headers = sorted((name, value) for name, value in response.headers.items() if name != "content-length")
+    return response.status_code, response.text.replace(job_id, "<id>"), headers
+
+
+def everything(world: World) -> list[Any]:
+    jobs = [world.row(job.id) for job in world.others.list(limit=1000).data]
+    return [(job, list(world.others.history(job.id))) for job in jobs] + [len(world.dispatcher)]
+
+
+def live(world: World, client: TestClient, ids: list[str], steps: list[tuple[str, int]]) -> None:
+    """One tenant's own commands."""
+    for name, number in steps:
+        world.clock.advance(1)
+        if name == "create" or not ids:
+            ids.append(client.post("/v1/jobs", json=BODY, headers={"Idempotency-Key": f"key-{len(ids)}"}).json()["id"])
+        else:
+            CALLS[name](client, ids[number % len(ids)])
+
+
+def cross(ours: list[tuple[str, int]], theirs: list[tuple[str, int]], crossings: list[tuple[str, int]]) -> None:
+    """Two tenants live, and then make calls on each other's jobs."""
+    with make_world("memory", Path()) as world:
+        one, two = client_of(world), client_of(world, "key-b")
+        own: list[str] = []
+        others: list[str] = []
+        live(world, one, own, ours)
+        live(world, two, others, theirs)
+        before = everything(world)
+        for name, number in crossings:
+            for client, there in ((one, others), (two, own)):
+                job = there[number % len(there)]
+                call = CALLS.get(name) or LISTS[name]
+                answer = told(call(client, job), job)
+                assert answer == told(call(client, neighbour(job)), neighbour(job))
+                assert name in LISTS or answer[0] == 404
+        assert everything(world) == before
+        for client, ids in ((one, own), (two, others)):
+            listed = client.get("/v1/jobs", params={"limit": 100}).json()["data"]
+            assert {job["id"] for job in listed} == set(ids)
+
+
+LIVES = given(ours=st.lists(OWN, min_size=1, max_size=6), theirs=st.lists(OWN, min_size=1, max_size=6), crossings=CROSSINGS)
+
+
+@settings(deadline=None, max_examples=8)
+@LIVES
+def test_no_call_on_anothers_job_sees_or_changes_anything(ours: Any, theirs: Any, crossings: Any) -> None:
+    cross(ours, theirs, crossings)
+
+
+@pytest.mark.full
+@settings(deadline=None, max_examples=150)
+@LIVES
+def test_nor_do_many_calls(ours: Any, theirs: Any, crossings: Any) -> None:
+    cross(ours, theirs, crossings)
+
+
+def test_the_404_is_the_same_for_a_job_of_another_organization_and_for_none(world: World) -> None:
+    job = world.create().id
+    client = client_of(world, "key-b")
+    for name, call in CALLS.items():
+        assert told(call(client, job), job) == told(call(client, UNKNOWN), UNKNOWN), name
+    detail = json.loads(told(CALLS["retrieve"](client, job), job)[1])["detail"]
+    assert (detail["code"], detail["details"]) == ("job_not_found", {"job_id": "<id>"})
+
+
+def test_a_key_for_a_retry_that_another_organization_used_is_a_new_one_here(world: World) -> None:
+    theirs = world.create()
+    world.ours.cancel(theirs.id)
+    assert CALLS["retry under a key"](client_of(world), theirs.id).status_code == 200
+    client = client_of(world, "key-b")
+    own = client.post("/v1/jobs", json=BODY).json()["id"]
+    CALLS["cancel"](client, own)
+    assert CALLS["retry under a key"](client, own).json()["id"] == own
+    assert (world.row(own).run, world.row(theirs.id).run) == (2, 2)
