@@ -1,4 +1,4 @@
-"""`python -m benchmarks [core] [sql] [parts] [http]`: what is compared is timed in turn, in one run. Needs what the tests need."""
+"""`python -m benchmarks [part ...]`: what is compared is timed in turn, in one run. Needs what the tests need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine
 
-"""`python -m benchmarks [core] [sql] [parts] [http]`: what is compared is timed in turn, in one run. Needs what the tests need."""
+from benchmarks import core, http, parts, sql
 from benchmarks.measure import RESULTS, ROUNDS
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
 from tests.postgresql import emptied, engine_of, running
@@ -45,7 +45,22 @@ def run_sql() -> None:
                 sql.pages(url)
 
 
-"""`python -m benchmarks [core] [sql] [parts] [http]`: what is compared is timed in turn, in one run. Needs what the tests need."""
+def run_parts() -> None:
+    """Requests with a part in an artifact store, where writes wait for the disk and where they do not."""
+    for kind, folder in (("on disk", None), ("in memory", "/dev/shm" if Path("/dev/shm").is_dir() else None)):
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            parts.large(Path(name), kind)
+    parts.small()
+
+
+def run_http() -> None:
+    """Polling over HTTP, on each store."""
+    http.in_folder()
+    with running(durable=False) as (url, _):
+        http.postgresql(url)
+
+
+PARTS = {"core": run_core, "sql": run_sql, "parts": run_parts, "http": run_http}
 
 
 def main() -> None:

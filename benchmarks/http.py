@@ -18,12 +18,12 @@ from sqlalchemy import URL, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from benchmarks.measure import compare
-from benchmarks.sql import AUTOMATIC
 from jobstate import AsyncJobs, Jobs
 from jobstate.adapters.fastapi import jobs_router
 from jobstate.adapters.fastapi.wire import JobObject
 from jobstate.adapters.sqlalchemy import AsyncSQLAlchemyRepository, SQLAlchemyRepository
 from tests.postgresql import async_engine_of, emptied, engine_of
+from tests.sql import AUTOMATIC
 
 CALLS = 100
 
