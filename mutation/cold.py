@@ -47,7 +47,7 @@ class Mutated(MetaPathFinder, Loader):
 
 
 class QuickFirst:
-    """A plugin: the quick tests first, as long as the budget lasts."""
+    """A plugin: tests from each file in turn, the quick ones first, as long as the budget lasts."""
 
     def __init__(self, durations: dict[str, float], budget: float) -> None:
         self.durations = durations

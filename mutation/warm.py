@@ -2,7 +2,7 @@
 
 A pytest plugin. Its run loop first runs all tests under coverage, which says what tests run each line and how long they take.
 Then a fork for each mutant gets the mutated function's code in the place of the old one, and runs the tests of the changed
-lines, the quick ones first, as long as the budget lasts. What is evaluated on import cannot be put in so: `cold` runs it.
+lines, from each file in turn, as long as the budget lasts. What is evaluated on import cannot be put in so: `cold` runs it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import accumulate
+from itertools import zip_longest
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -19,6 +19,9 @@ from coverage import Coverage
 
 from mutation.forks import Status, give_time, watched
 from mutation.mutants import ROOT, Mutant
+
+LEFT_OUT = "not sqlite and not test_code_in_the_documents and not of_its_page and not skeleton"
+"""What runs in memory too; code of the documents, which takes seconds and asserts little."""
 
 
 class Warm:
@@ -75,10 +78,16 @@ class Warm:
 
 
 def within_budget(tests: Iterable[str], durations: dict[str, float], budget: float) -> list[str]:
-    """The quick ones first, as long as the budget (seconds, when nothing is wrong) lasts."""
-    ordered = sorted(tests, key=lambda test: (durations[test], test))
-    spent = accumulate(durations[test] for test in ordered)
-    return [test for test, seconds in zip(ordered, spent, strict=True) if seconds <= budget]
+    """From each file in turn the quickest that is left, as long as the budget (seconds, when nothing is wrong) lasts."""
+    of_file: dict[str, list[str]] = {}
+    for test in sorted(tests, key=lambda test: (durations[test], test)):
+        of_file.setdefault(test.partition("::")[0], []).append(test)
+    chosen: list[str] = []
+    for test in (test for turn in zip_longest(*of_file.values()) for test in turn if test is not None):
+        if durations[test] <= budget:
+            chosen.append(test)
+            budget -= durations[test]
+    return chosen
 
 
 def _pairs(items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, pytest.Item | None]]:
@@ -134,7 +143,7 @@ def run(
 
 
 def options(folder: str) -> list[str]:
-    """How pytest is run: in a folder of its own, without traces, without SQLite where the same runs in memory."""
+    """How pytest is run: in a folder of its own, without traces, without what is left out."""
     quiet = [
         "-q",
         "-W",
@@ -148,4 +157,4 @@ def options(folder: str) -> list[str]:
         "no:xdist",
         "-x",
     ]
-    return [*quiet, f"--basetemp={folder}", "-o", "tmp_path_retention_policy=none", "-k", "not sqlite"]
+    return [*quiet, f"--basetemp={folder}", "-o", "tmp_path_retention_policy=none", "-k", LEFT_OUT]
