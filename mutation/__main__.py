@@ -32,11 +32,11 @@ They are never run on a mutant.
 """
 
 ON_IMPORT = {
-    "lifecycle": "words table matrix changes retry_reset lifecycle_properties errors fencing creates tenants docs",
+    "lifecycle": "words table matrix changes edges retry_reset lifecycle_properties errors fencing creates tenants docs",
     "policy": "policy model clocks sweeps cleanup deliveries dispatch lifecycle_properties hostile",
-    "flows": "flows dispatch deliveries sweeps bulk listing lost_answers hostile tenants cleanup",
-    "drivers": "drivers listing deliveries dispatch creates cleanup sweeps fencing transactional",
-    "memory": "listing creates hostile dispatch contracts",
+    "flows": "attempts bulk bulk_edges cleanup deliveries dispatch fencing flow_words listing lost_answers sweeps tenants",
+    "drivers": "attempts drivers listing deliveries dispatch creates cleanup sweeps fencing transactional",
+    "memory": "listing creates hostile dispatch contracts cleanup flow_words",
 }
 """The tests of what is evaluated on import, by part of the package."""
 

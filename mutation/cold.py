@@ -6,19 +6,20 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
 from types import ModuleType
 
-import pydantic  # noqa: F401  # here, so that no fork has to
 import pytest
-import sqlalchemy  # noqa: F401
-import transitions  # noqa: F401
 
 from mutation.forks import Status, give_time, watched
 from mutation.mutants import ROOT, Mutant
 from mutation.warm import options, within_budget
+
+for _name in ("pydantic", "sqlalchemy", "transitions"):
+    import_module(_name)  # here, so that no fork has to
 
 SECONDS = 60
 """A mutant that needs more of the processor is a timeout."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from inspect import getattr_static
 from itertools import zip_longest
 from types import CodeType, FunctionType
 from typing import Any
@@ -109,7 +110,7 @@ def put_in(mutant: Mutant) -> bool:
 
 def _function(owner: Any, name: str) -> FunctionType | None:
     for part in name.split("."):
-        owner = vars(owner).get(part)
+        owner = getattr_static(owner, part, None)
     owner = getattr(owner, "fget", None) or getattr(owner, "__func__", None) or getattr(owner, "__wrapped__", owner)
     return owner if isinstance(owner, FunctionType) else None
 
@@ -126,7 +127,7 @@ def _same(one: CodeType, other: CodeType) -> bool:
 
 
 def _shape(code: CodeType) -> tuple[Any, ...]:
-    consts = tuple(_shape(const) if isinstance(const, CodeType) else (type(const), const) for const in code.co_consts)
+    consts = tuple(_shape(const) if isinstance(const, CodeType) else (str(type(const)), const) for const in code.co_consts)
     return code.co_code, code.co_names, code.co_varnames, consts
 
 
