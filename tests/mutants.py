@@ -185,8 +185,8 @@ MUTANTS = [
     Mutant(
         "a retry is not dispatched",
         "flows/commands.py",
-        "    return (yield from hand_over(scope, outcome.job, tell=True))\n\n\ndef take_back",
-        "    return outcome.job\n\n\ndef take_back",
+        "take_back(scope, outcome.job)\n    return (yield from hand_over(scope, outcome.job, tell=True))",
+        "take_back(scope, outcome.job)\n    return outcome.job",
         "test_dispatch.py",
     ),
     Mutant(
