@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobstate import DispatchError, Event, IllegalTransitionError, Job, OutcomeUnknownError
+from jobstate.flows import many
 from jobstate.flows.many import Fate
 from tests.commands import ERROR, failed
 from tests.support import World, make_world
@@ -135,3 +136,13 @@ def test_a_job_that_another_cancelled_first_is_refused_with_the_single_commands_
     assert isinstance(outcome.error, IllegalTransitionError)
     assert outcome.error.code == "already_cancelled"
     assert world.repository.calls == ["list", "save_many", "load"], "what met a conflict is read before it is decided again"
+
+
+def test_a_page_begins_behind_the_one_before_also_when_nothing_of_that_one_left_the_filter(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(many, "PAGE", 2)
+    jobs = [world.create() for _ in range(5)]
+    world.repository.fail("list", DOWN, skip=3)
+    outcomes = world.ours.cancel_many(ids=[job.id for job in jobs])
+    assert [outcome.job_id for outcome in outcomes] == sorted([job.id for job in jobs], reverse=True)

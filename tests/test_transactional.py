@@ -239,6 +239,7 @@ def test_a_delivery_is_made_again_after_a_while_with_its_mark(boxed: World, outb
     row = boxed.row(job.id)
     assert outbox.rows == [(row.delivery, row.task_name)]
     assert (row.dispatch_count, row.task_name == job.task_name, row.version) == (2, False, job.version + 1)
+    assert boxed.repository.calls.count("save_many") == 0  # the mark was saved with the delivery
 
 
 def test_a_relay_that_was_overtaken_dispatches_nothing(boxed: World, outbox: Outbox) -> None:
