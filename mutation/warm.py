@@ -126,9 +126,13 @@ def _same(one: CodeType, other: CodeType) -> bool:
     return _shape(one) == _shape(other)
 
 
-def _shape(code: CodeType) -> tuple[Any, ...]:
-    consts = tuple(_shape(const) if isinstance(const, CodeType) else (str(type(const)), const) for const in code.co_consts)
-    return code.co_code, code.co_names, code.co_varnames, consts
+def _shape(code: CodeType) -> tuple[object, ...]:
+    return code.co_code, code.co_names, code.co_varnames, tuple(_kind_and_value(const) for const in code.co_consts)
+
+
+def _kind_and_value(const: object) -> tuple[object, ...]:
+    """1, 1.0 and True are equal, and not the same."""
+    return _shape(const) if isinstance(const, CodeType) else (type(const), const)
 
 
 def run(
