@@ -16,8 +16,9 @@ from tempfile import TemporaryDirectory
 from hypothesis import Phase, settings
 
 from mutation import cold, warm
+from mutation.choice import is_in_share
 from mutation.forks import Status
-from mutation.mutants import ROOT, Mutant, is_in_share, mutants_of
+from mutation.mutants import ROOT, Mutant, mutants_of
 
 MUTATED = ("lifecycle/*.py", "policy.py", "flows/*.py", "drivers.py", "memory/*.py")
 """The files that are mutated, in the package."""

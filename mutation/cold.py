@@ -14,9 +14,10 @@ from types import ModuleType
 
 import pytest
 
+from mutation.choice import within_budget
 from mutation.forks import Status, give_time, watched
 from mutation.mutants import ROOT, Mutant
-from mutation.warm import options, within_budget
+from mutation.warm import options
 
 for _name in ("pydantic", "sqlalchemy", "transitions"):
     import_module(_name)  # here, so that no fork has to

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,11 +29,6 @@ class Mutant(NamedTuple):
     def key(self) -> str:
         """Says which mutant it is, also after lines were moved."""
         return f"{self.file} {self.function or '-'}: {self.change}"
-
-
-def is_in_share(key: str, share: Fraction) -> bool:
-    """Whether a mutant is in a sample of this size: by a hash of its text, so always the same, a smaller one in a larger."""
-    return Fraction(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()), 1 << 64) < share
 
 
 def mutants_of(path: Path) -> list[Mutant]:

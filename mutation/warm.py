@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from inspect import getattr_static
-from itertools import zip_longest
 from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
 from coverage import Coverage
 
+from mutation.choice import within_budget
 from mutation.forks import Status, give_time, watched
 from mutation.mutants import ROOT, Mutant
 
@@ -76,19 +76,6 @@ class Warm:
         lines = self.lines[mutant.file]
         found = {test for line in mutant.lines for test in lines.get(line, ()) if test}
         return within_budget(found, self.durations, self.budget)
-
-
-def within_budget(tests: Iterable[str], durations: dict[str, float], budget: float) -> list[str]:
-    """From each file in turn the quickest that is left, as long as the budget (seconds, when nothing is wrong) lasts."""
-    of_file: dict[str, list[str]] = {}
-    for test in sorted(tests, key=lambda test: (durations[test], test)):
-        of_file.setdefault(test.partition("::")[0], []).append(test)
-    chosen: list[str] = []
-    for test in (test for turn in zip_longest(*of_file.values()) for test in turn if test is not None):
-        if durations[test] <= budget:
-            chosen.append(test)
-            budget -= durations[test]
-    return chosen
 
 
 def _pairs(items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, pytest.Item | None]]:
