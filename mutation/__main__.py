@@ -74,7 +74,7 @@ def _statuses(mutants: list[Mutant], workers: int, budget: float, folder: str) -
     rest = [mutant for mutant in mutants if statuses.get(mutant.key, Status.IMPORT) is Status.IMPORT]
     print(f"{len(quick)} mutants run, {len(rest)} to import", file=sys.stderr)
     on_import = {mutant.file: _tests_on_import(mutant.file) for mutant in rest}
-    return statuses | cold.run(rest, on_import, cold.QuickFirst(durations, budget), workers, folder)
+    return statuses | cold.run(rest, on_import, cold.WithinBudget(durations, budget), workers, folder)
 
 
 def _quick_tests() -> list[str]:
@@ -122,7 +122,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("words", nargs="*", help="only files whose path has one of these words in it")
     parser.add_argument("--workers", type=int, default=2, help="mutants that are run at a time")
     parser.add_argument(
-        "--budget", type=float, default=15, help="seconds of tests for one mutant at most, from each file in turn"
+        "--budget", type=float, default=15, help="seconds of tests for one mutant at most, of each test function a case in turn"
     )
     parser.add_argument(
         "--share", type=Fraction, default=Fraction(1), help="a fixed share of the mutants, like 1/3, by a hash of their text"

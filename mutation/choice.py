@@ -14,12 +14,12 @@ def is_in_share(key: str, share: Fraction) -> bool:
 
 
 def within_budget(tests: Iterable[str], durations: dict[str, float], budget: float) -> list[str]:
-    """From each file in turn the quickest that is left, as long as the budget (seconds, when nothing is wrong) lasts."""
-    of_file: dict[str, list[str]] = {}
+    """Of each test function in turn the quickest case that is left, while the budget (seconds, when nothing is wrong) lasts."""
+    cases: dict[str, list[str]] = {}
     for test in sorted(tests, key=lambda test: (durations[test], test)):
-        of_file.setdefault(test.partition("::")[0], []).append(test)
+        cases.setdefault(test.partition("[")[0], []).append(test)
     chosen: list[str] = []
-    for test in (test for turn in zip_longest(*of_file.values()) for test in turn if test is not None):
+    for test in (test for turn in zip_longest(*cases.values()) for test in turn if test is not None):
         if durations[test] <= budget:
             chosen.append(test)
             budget -= durations[test]

@@ -48,8 +48,8 @@ class Mutated(MetaPathFinder, Loader):
         exec(compile(self.mutant.source, module.__file__, "exec"), vars(module))
 
 
-class QuickFirst:
-    """A plugin: tests from each file in turn, the quick ones first, as long as the budget lasts."""
+class WithinBudget:
+    """A plugin: of each test function a case in turn, while the budget lasts."""
 
     def __init__(self, durations: dict[str, float], budget: float) -> None:
         self.durations = durations
@@ -61,7 +61,7 @@ class QuickFirst:
         items[:] = [by_name[test] for test in within_budget(by_name, self.durations, self.budget)]
 
 
-def run(mutants: list[Mutant], tests: dict[str, list[str]], quick: QuickFirst, workers: int, folder: str) -> dict[str, Status]:
+def run(mutants: list[Mutant], tests: dict[str, list[str]], quick: WithinBudget, workers: int, folder: str) -> dict[str, Status]:
     """The status of each mutant, by its key; `tests` by file."""
     assert "jobstate" not in sys.modules
     os.chdir(ROOT)
@@ -69,7 +69,7 @@ def run(mutants: list[Mutant], tests: dict[str, list[str]], quick: QuickFirst, w
     return dict(watched(work, workers))
 
 
-def _in_a_fork(mutant: Mutant, tests: list[str], quick: QuickFirst, folder: str) -> Status:
+def _in_a_fork(mutant: Mutant, tests: list[str], quick: WithinBudget, folder: str) -> Status:
     give_time(SECONDS)
     sys.meta_path.insert(0, Mutated(mutant))
     code = pytest.main([*options(f"{folder}/{os.getpid()}"), *tests], plugins=[quick])

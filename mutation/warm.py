@@ -2,7 +2,7 @@
 
 A pytest plugin. Its run loop first runs all tests under coverage, which says what tests run each line and how long they take.
 Then a fork for each mutant gets the mutated function's code in the place of the old one, and runs the tests of the changed
-lines, from each file in turn, as long as the budget lasts. What is evaluated on import cannot be put in so: `cold` runs it.
+lines, of each function a case in turn, while the budget lasts. What is evaluated on import cannot be put in so: `cold` runs it.
 """
 
 from __future__ import annotations

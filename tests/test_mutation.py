@@ -67,19 +67,19 @@ def test_a_text_with_other_letters_is_cut_where_it_should_be() -> None:
     assert "x = ('é', 8)" in mutated("x = ('é', 7)")
 
 
-DURATIONS = {"a::1": 1.0, "a::2": 2.0, "a::3": 3.0, "b::9": 9.0, "b::4": 4.0, "c::5": 5.0}
+DURATIONS = {"f::a[1]": 1.0, "f::a[2]": 2.0, "f::a[3]": 3.0, "f::b[9]": 9.0, "f::b[4]": 4.0, "g::c": 5.0}
 
 
 @pytest.mark.parametrize(
     ("budget", "chosen"),
     [
-        (24, ["a::1", "b::4", "c::5", "a::2", "b::9", "a::3"]),
-        (12, ["a::1", "b::4", "c::5", "a::2"]),
-        (8, ["a::1", "b::4", "a::2"]),
+        (24, ["f::a[1]", "f::b[4]", "g::c", "f::a[2]", "f::b[9]", "f::a[3]"]),
+        (12, ["f::a[1]", "f::b[4]", "g::c", "f::a[2]"]),
+        (8, ["f::a[1]", "f::b[4]", "f::a[2]"]),
         (0.5, []),
     ],
 )
-def test_tests_are_taken_from_each_file_in_turn_while_they_fit_into_the_budget(budget: float, chosen: list[str]) -> None:
+def test_cases_are_taken_from_each_function_in_turn_while_they_fit_into_the_budget(budget: float, chosen: list[str]) -> None:
     assert within_budget(reversed(DURATIONS), DURATIONS, budget) == chosen
 
 
