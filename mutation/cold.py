@@ -61,7 +61,9 @@ class WithinBudget:
         items[:] = [by_name[test] for test in within_budget(by_name, self.durations, self.budget)]
 
 
-def run(mutants: list[Mutant], tests: dict[str, list[str]], quick: WithinBudget, workers: int, folder: str) -> dict[str, Status]:
+def run(
+    mutants: list[Mutant], tests: dict[str, list[str]], quick: WithinBudget, workers: int, folder: str
+) -> dict[str, Status]:
     """The status of each mutant, by its key; `tests` by file."""
     assert "jobstate" not in sys.modules
     os.chdir(ROOT)
