@@ -127,6 +127,21 @@ def test_a_retry_whose_answer_was_lost_and_that_others_made_and_began_meanwhile_
     assert [record.event for record in world.others.history(job.id)].count(Event.RETRY) == 1
 
 
+def test_a_retry_that_somebody_cancelled_since_leaves_the_task_to_who_cancelled(world: World) -> None:
+    job = failed(world)
+
+    def others_go_on() -> None:
+        world.others.relay()
+        world.others.cancel(job.id)
+
+    world.repository.lose("save_many", then=others_go_on)
+    [outcome] = world.ours.retry_many(ids=[job.id])
+    assert outcome.job is not None
+    assert (outcome.fate, outcome.job.status) == (Fate.MOVED, "cancelled")
+    assert outcome.job.task_name is not None
+    assert world.dispatcher.calls.count("revoke") == 0
+
+
 def test_a_job_that_another_cancelled_first_is_refused_with_the_single_commands_error(world: World) -> None:
     job = world.create()
     world.repository.stale("save_many", then=lambda: world.others.cancel(job.id))
