@@ -21,7 +21,7 @@ from jobstate import (
     RepositoryError,
     UnreadableJobError,
 )
-from jobstate.effects import DueJobs, MoveDue
+from jobstate.effects import DueJobs, Effect, Now
 from jobstate.flows import sweeps
 from jobstate.flows.sweeps import SweepReport, Swept
 from jobstate.lifecycle import Accepted
@@ -109,15 +109,16 @@ def test_one_sweep_does_all_that_is_due(local: World) -> None:
     assert done(local, jobs) == set(jobs)
 
 
-def test_each_sweep_asks_for_what_is_due_to_it(tmp_path: Path) -> None:
+def test_where_nothing_is_due_each_sweep_asks_for_its_pages_and_makes_nothing(tmp_path: Path) -> None:
     with make_world("memory", tmp_path, POLICY) as world:
         sweeper = Actor(sweeps.sweep(world.others._scope), world.others._ports)
-        asked: list[Due] = []
+        asked: list[Effect[Any]] = []
         while sweeper.effect is not None:
-            if isinstance(sweeper.effect, DueJobs | MoveDue):
-                asked.append(sweeper.effect.due)
+            asked.append(sweeper.effect)
             sweeper.step()
-    assert [due.name for due in asked] == "EXPIRING UNLEASED UNCLEANED CLEANING CLEANED PENDING UNSTARTED".split()
+    pages = "EXPIRING UNLEASED UNCLEANED CLEANING CLEANED PENDING UNSTARTED".split()
+    assert [effect.due.name for effect in asked if isinstance(effect, DueJobs)] == pages
+    assert {type(effect) for effect in asked} == {Now, DueJobs}
 
 
 @pytest.mark.parametrize("page", range(7))
