@@ -13,6 +13,7 @@ import pytest
 
 from jobstate import AsyncJobs, Delivery, DispatchError, IllegalTransitionError, Job, Jobs, Policy
 from jobstate.flows.dispatch import DISPATCH_DELAYED
+from jobstate.flows.sweeps import Swept
 from tests.commands import (
     ERROR,
     INTERRUPTED,
@@ -235,7 +236,7 @@ def test_a_delivery_is_made_again_after_a_while_with_its_mark(boxed: World, outb
     job = boxed.create()
     outbox.rows.clear()
     boxed.clock.advance(15 * 60)
-    assert boxed.jobs.sweep().relay.moved == 1
+    assert boxed.jobs.sweep().relay == Swept(moved=1)
     row = boxed.row(job.id)
     assert outbox.rows == [(row.delivery, row.task_name)]
     assert (row.dispatch_count, row.task_name == job.task_name, row.version) == (2, False, job.version + 1)
