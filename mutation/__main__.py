@@ -37,7 +37,7 @@ ON_IMPORT = {
     "policy": "policy model clocks sweeps cleanup deliveries dispatch lifecycle_properties hostile",
     "flows": "attempts bulk bulk_edges cleanup deliveries dispatch fencing flow_words listing lost_answers sweeps tenants",
     "drivers": "attempts drivers listing deliveries dispatch creates cleanup sweeps fencing transactional",
-    "memory": "listing creates hostile dispatch contracts cleanup flow_words",
+    "memory": "listing creates hostile dispatch contracts cleanup flow_words memory",
 }
 """The tests of what is evaluated on import, by part of the package."""
 
