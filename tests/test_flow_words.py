@@ -25,7 +25,7 @@ from jobstate import (
 from jobstate.errors import BulkStoppedError, UnreadableJobError
 from jobstate.flows import many
 from jobstate.flows.dispatch import DISPATCH_DELAYED
-from jobstate.flows.settle import TRIES
+from jobstate.flows.settle import TRIES, Dispatching, Scope
 from jobstate.memory import MemoryRepository
 from jobstate.payload import artifact_prefix
 from jobstate.query import Listing
@@ -208,6 +208,10 @@ def test_a_bulk_command_that_stops_says_what_was_made_and_why(world: World, monk
     assert caught.value.outcomes == ((made[0], "moved"), (made[1], "moved"))
     assert "the store is down" in caught.value.detail
     assert caught.value.__cause__ is DOWN
+
+
+def test_a_scope_has_no_more_ports_than_it_is_told() -> None:
+    assert Scope(Policy()) == Scope(Policy(), None, Dispatching.NEVER, has_artifacts=False, shares_sweeps=False, bound=False)
 
 
 def test_what_became_of_a_job_is_told_in_these_words() -> None:
