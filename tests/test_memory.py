@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from jobstate import JobWarning
 from jobstate.memory import AsyncMemoryRepository, MemoryRepository
 from jobstate.model import JobFilter
 from jobstate.query import PageRequest
@@ -32,6 +33,17 @@ def test_a_record_that_its_reader_changes_stays_as_it_was(tmp_path: Path) -> Non
         job = world.create()
         world.others.history(job.id)[-1].changes["status"] = "lost"
         assert "lost" not in [record.changes.get("status") for record in world.others.history(job.id)]
+
+
+def test_a_warning_that_its_reader_changes_stays_as_it_was(tmp_path: Path) -> None:
+    with make_world("memory", tmp_path) as world:
+        attempt = world.start(world.create())
+        attempt.heartbeat(warnings=[JobWarning(code="blank", message="a page is blank", details={"page": 1})])
+        [read] = world.row(attempt.job.id).warnings or ()
+        assert read.details is not None
+        read.details["page"] = 2
+        [kept] = world.row(attempt.job.id).warnings or ()
+    assert kept.details == {"page": 1}
 
 
 def test_payloads_are_read_only_when_they_are_asked_for(tmp_path: Path) -> None:

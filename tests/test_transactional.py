@@ -11,7 +11,9 @@ from typing import Any, cast
 
 import pytest
 
-from jobstate import AsyncJobs, Delivery, DispatchError, IllegalTransitionError, Job, Jobs, Policy
+from jobstate import AsyncJobs, Delivery, DispatchError, Event, IllegalTransitionError, Job, Jobs, Policy
+from jobstate.drivers import run
+from jobstate.flows.commands import change
 from jobstate.flows.dispatch import DISPATCH_DELAYED
 from jobstate.flows.sweeps import Swept
 from tests.commands import (
@@ -222,6 +224,17 @@ def test_a_release_with_a_pause_is_dispatched_when_it_is_over(boxed: World, outb
     boxed.clock.time = job.available_at
     assert boxed.jobs.sweep().relay.moved == 1
     assert outbox.deliveries == [job.delivery]
+
+
+def test_in_a_transaction_of_the_hosts_the_dispatchers_error_is_the_hosts(tmp_path: Path, outbox: Outbox) -> None:
+    with make_world("memory", tmp_path) as world:
+        boxed = with_outbox(world, outbox)
+        job = failed(boxed)
+        before, scope = boxed.row(job.id), replace(boxed.jobs._scope, bound=True)
+        boxed.dispatcher.fail("dispatch", DOWN)
+        with pytest.raises(DispatchError) as caught:
+            run(change(scope, job.id, Event.RETRY), boxed.jobs._ports)
+        assert (caught.value, boxed.row(job.id)) == (DOWN, before)
 
 
 def test_a_bulk_retry_dispatches_each_job_once(boxed: World, outbox: Outbox) -> None:
