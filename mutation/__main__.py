@@ -122,7 +122,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("words", nargs="*", help="only files whose path has one of these words in it")
     parser.add_argument("--workers", type=int, default=2, help="mutants that are run at a time")
     parser.add_argument(
-        "--budget", type=float, default=15, help="seconds of tests for one mutant at most, of each test function a case in turn"
+        "--budget",
+        type=float,
+        default=15,
+        help="processor seconds of tests for one mutant at most, of each test function a case in turn",
     )
     parser.add_argument(
         "--share", type=Fraction, default=Fraction(1), help="a fixed share of the mutants, like 1/3, by a hash of their text"

@@ -14,7 +14,7 @@ def is_in_share(key: str, share: Fraction) -> bool:
 
 
 def within_budget(tests: Iterable[str], durations: dict[str, float], budget: float) -> list[str]:
-    """Of each test function in turn the quickest case that is left, while the budget (seconds, when nothing is wrong) lasts."""
+    """Of each test function in turn the quickest case that is left, while the budget (processor seconds) lasts."""
     cases: dict[str, list[str]] = {}
     for test in sorted(tests, key=lambda test: (durations[test], test)):
         cases.setdefault(test.partition("[")[0], []).append(test)

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from inspect import getattr_static
+from time import process_time
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -40,8 +41,7 @@ class Warm:
         self.coverage.start()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Durations are added up; a failure is all that a mutant's fork waits for."""
-        self.durations[report.nodeid] = self.durations.get(report.nodeid, 0) + report.duration
+        """A failure is all that a mutant's fork waits for."""
         if report.failed:
             self.failed.append(report.nodeid)
 
@@ -50,7 +50,9 @@ class Warm:
         """All tests once, then each mutant."""
         for item, following in _pairs(session.items):
             self.coverage.switch_context(item.nodeid)
+            began = process_time()
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            self.durations[item.nodeid] = process_time() - began
         self.coverage.stop()
         if self.failed or not session.items:
             raise pytest.UsageError(f"without a mutant, these fail: {self.failed or 'there are no tests'}")
