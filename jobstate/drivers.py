@@ -23,7 +23,7 @@ _ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"  
 
 def new_id(prefix: str, now: float) -> str:
     """A prefix, an underscore and 21 URL-safe characters: 48 bits of milliseconds and 78 random bits, ordered by time."""
-    bits = (int(now * 1000) & (1 << 48) - 1) << 78 | secrets.randbits(78)
+    bits = int(now * 1000) << 78 | secrets.randbits(78)
     return prefix + "_" + "".join([_ALPHABET[bits >> shift & 63] for shift in range(120, -1, -6)])
 
 

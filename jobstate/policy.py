@@ -40,7 +40,7 @@ class Policy(BaseModel, frozen=True, extra="forbid"):
     """Attempts in one budget; a retry by the user opens a fresh one."""
     lease: Positive | None = timedelta(minutes=5)
     """How long a worker owns a job without a heartbeat; None: without end, and nothing is rescued."""
-    clock_skew: Annotated[Positive, Field(ge=timedelta(seconds=1))] = timedelta(seconds=10)
+    clock_skew: Positive = timedelta(seconds=10)
     """The margin by which clocks of different machines may differ; at least 1 second, since times are whole seconds."""
     backoff: Duration = timedelta(seconds=10)
     """Pause before the second attempt; it doubles with each further one."""
@@ -60,7 +60,7 @@ class Policy(BaseModel, frozen=True, extra="forbid"):
     """From `expires_at` to the beginning of clean-up: as long a retry of an expired job is possible."""
     forget_after: Duration | None = None
     """From the end of clean-up to the deletion of the row; None: never."""
-    inline_limit: Annotated[int, Field(strict=True, ge=0)] | None = None
+    inline_limit: Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)] | None = None
     """How long a data URL in a request may be, in bytes: a longer one goes to the artifact store. None: all stay in the row.
 
     It is read when a job is created, and needs an artifact store wherever its jobs are created, started or shown.

@@ -8,6 +8,7 @@ import time
 import tomllib
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,29 +16,36 @@ from tempfile import TemporaryDirectory
 from hypothesis import Phase, settings
 
 from mutation import cold, warm
+from mutation.choice import is_in_share
 from mutation.forks import Status
 from mutation.mutants import ROOT, Mutant, mutants_of
 
 MUTATED = ("lifecycle/*.py", "policy.py", "flows/*.py", "drivers.py", "memory/*.py")
 """The files that are mutated, in the package."""
 
-NOT_RUN = "contracts_bite demo exploration explorer flow_syntax mutants public sqlite threads typing"
-"""Tests that start processes, read the source as it stands, or take long: never run on a mutant."""
+NOT_RUN = (
+    "contracts_bite demo exploration explorer flow_syntax mutants public sqlite testing_names threads typing "
+    "alembic host_transaction pool pytest_plugin schema sql_contracts sql_plans sql_statements stateful strategies"
+)
+"""Tests that start processes, read the source as it stands, take long, or are of the SQL adapter or of what hosts test with.
+
+They are never run on a mutant.
+"""
 
 ON_IMPORT = {
-    "lifecycle": "words table matrix changes retry_reset lifecycle_properties errors fencing creates tenants docs",
+    "lifecycle": "words table matrix changes edges retry_reset lifecycle_properties errors fencing creates tenants docs",
     "policy": "policy model clocks sweeps cleanup deliveries dispatch lifecycle_properties hostile",
-    "flows": "flows dispatch deliveries sweeps bulk listing lost_answers hostile tenants cleanup",
-    "drivers": "drivers listing deliveries dispatch creates cleanup sweeps fencing transactional",
-    "memory": "listing creates hostile dispatch contracts",
+    "flows": "attempts bulk bulk_edges cleanup deliveries dispatch fencing flow_words listing lost_answers sweeps tenants",
+    "drivers": "attempts drivers listing deliveries dispatch creates cleanup sweeps fencing transactional",
+    "memory": "listing creates hostile dispatch contracts cleanup flow_words memory",
 }
 """The tests of what is evaluated on import, by part of the package."""
 
 
-def main(words: list[str], workers: int, budget: float, again: Path | None) -> int:
+def main(words: list[str], workers: int, budget: float, share: Fraction, again: Path | None) -> int:
     """Run the mutants of the files whose path has one of the words in it; the exit status is 1 for one that lives.
 
-    Of those, with `again`, the ones that this file names as an earlier run's survivors.
+    Of those the share that is asked for; with `again`, only the ones that this file names as an earlier run's survivors.
     """
     began = time.monotonic()
     settings.register_profile("mutation", phases=[Phase.explicit, Phase.generate])  # one example that fails is enough
@@ -45,12 +53,15 @@ def main(words: list[str], workers: int, budget: float, again: Path | None) -> i
     paths = sorted(path for pattern in MUTATED for path in (ROOT / "jobstate").glob(pattern))
     chosen = [path for path in paths if not words or any(word in str(path.relative_to(ROOT)) for word in words)]
     former = None if again is None else {line.partition(": ")[2] for line in again.read_text().splitlines()}
-    mutants = [mutant for path in chosen for mutant in mutants_of(path) if former is None or mutant.key in former]
-    print(f"{len(mutants)} mutants made in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    made = [mutant for path in chosen for mutant in mutants_of(path)]
+    mutants = [mutant for mutant in made if is_in_share(mutant.key, share) and (former is None or mutant.key in former)]
+    print(f"{len(made)} mutants made, {len(mutants)} to run, in {time.monotonic() - began:.0f} s", file=sys.stderr)
     with TemporaryDirectory() as folder:
         statuses = _statuses(mutants, workers, budget, folder)
     files = {str(path.relative_to(ROOT)) for path in chosen}
-    listed = {key for key in _equivalent() if key.split(" ")[0] in files and (former is None or key in statuses)}
+    listed = {key for key in _equivalent() if key.split(" ")[0] in files and is_in_share(key, share)}
+    if former is not None:
+        listed &= set(statuses)
     faults = _report(mutants, statuses, listed)
     print(f"{(time.monotonic() - began) / 60:.0f} minutes, {workers} processes at a time")
     return 1 if faults else 0
@@ -63,7 +74,7 @@ def _statuses(mutants: list[Mutant], workers: int, budget: float, folder: str) -
     rest = [mutant for mutant in mutants if statuses.get(mutant.key, Status.IMPORT) is Status.IMPORT]
     print(f"{len(quick)} mutants run, {len(rest)} to import", file=sys.stderr)
     on_import = {mutant.file: _tests_on_import(mutant.file) for mutant in rest}
-    return statuses | cold.run(rest, on_import, cold.QuickFirst(durations, budget), workers, folder)
+    return statuses | cold.run(rest, on_import, cold.WithinBudget(durations, budget), workers, folder)
 
 
 def _quick_tests() -> list[str]:
@@ -111,7 +122,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("words", nargs="*", help="only files whose path has one of these words in it")
     parser.add_argument("--workers", type=int, default=2, help="mutants that are run at a time")
     parser.add_argument(
-        "--budget", type=float, default=15, help="seconds of tests for one mutant at most, the quick ones first"
+        "--budget",
+        type=float,
+        default=15,
+        help="processor seconds of tests for one mutant at most, of each test function a case in turn",
+    )
+    parser.add_argument(
+        "--share", type=Fraction, default=Fraction(1), help="a fixed share of the mutants, like 1/3, by a hash of their text"
     )
     parser.add_argument("--again", type=Path, help="only mutants that this output of an earlier run names as alive")
     return parser.parse_args()

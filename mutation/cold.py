@@ -6,19 +6,21 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
 from types import ModuleType
 
-import pydantic  # noqa: F401  # here, so that no fork has to
 import pytest
-import sqlalchemy  # noqa: F401
-import transitions  # noqa: F401
 
+from mutation.choice import within_budget
 from mutation.forks import Status, give_time, watched
 from mutation.mutants import ROOT, Mutant
-from mutation.warm import options, within_budget
+from mutation.warm import options
+
+for _name in ("pydantic", "sqlalchemy", "transitions"):
+    import_module(_name)  # here, so that no fork has to
 
 SECONDS = 60
 """A mutant that needs more of the processor is a timeout."""
@@ -46,8 +48,8 @@ class Mutated(MetaPathFinder, Loader):
         exec(compile(self.mutant.source, module.__file__, "exec"), vars(module))
 
 
-class QuickFirst:
-    """A plugin: the quick tests first, as long as the budget lasts."""
+class WithinBudget:
+    """A plugin: of each test function a case in turn, while the budget lasts."""
 
     def __init__(self, durations: dict[str, float], budget: float) -> None:
         self.durations = durations
@@ -59,7 +61,9 @@ class QuickFirst:
         items[:] = [by_name[test] for test in within_budget(by_name, self.durations, self.budget)]
 
 
-def run(mutants: list[Mutant], tests: dict[str, list[str]], quick: QuickFirst, workers: int, folder: str) -> dict[str, Status]:
+def run(
+    mutants: list[Mutant], tests: dict[str, list[str]], quick: WithinBudget, workers: int, folder: str
+) -> dict[str, Status]:
     """The status of each mutant, by its key; `tests` by file."""
     assert "jobstate" not in sys.modules
     os.chdir(ROOT)
@@ -67,7 +71,7 @@ def run(mutants: list[Mutant], tests: dict[str, list[str]], quick: QuickFirst, w
     return dict(watched(work, workers))
 
 
-def _in_a_fork(mutant: Mutant, tests: list[str], quick: QuickFirst, folder: str) -> Status:
+def _in_a_fork(mutant: Mutant, tests: list[str], quick: WithinBudget, folder: str) -> Status:
     give_time(SECONDS)
     sys.meta_path.insert(0, Mutated(mutant))
     code = pytest.main([*options(f"{folder}/{os.getpid()}"), *tests], plugins=[quick])

@@ -2,23 +2,28 @@
 
 A pytest plugin. Its run loop first runs all tests under coverage, which says what tests run each line and how long they take.
 Then a fork for each mutant gets the mutated function's code in the place of the old one, and runs the tests of the changed
-lines, the quick ones first, as long as the budget lasts. What is evaluated on import cannot be put in so: `cold` runs it.
+lines, of each function a case in turn, while the budget lasts. What is evaluated on import cannot be put in so: `cold` runs it.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from itertools import accumulate
+from collections.abc import Iterator
+from inspect import getattr_static
+from time import process_time
 from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
 from coverage import Coverage
 
+from mutation.choice import within_budget
 from mutation.forks import Status, give_time, watched
 from mutation.mutants import ROOT, Mutant
+
+LEFT_OUT = "not sqlite and not test_code_in_the_documents and not of_its_page and not skeleton"
+"""What runs in memory too; code of the documents, which takes seconds and asserts little."""
 
 
 class Warm:
@@ -36,8 +41,7 @@ class Warm:
         self.coverage.start()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Durations are added up; a failure is all that a mutant's fork waits for."""
-        self.durations[report.nodeid] = self.durations.get(report.nodeid, 0) + report.duration
+        """A failure is all that a mutant's fork waits for."""
         if report.failed:
             self.failed.append(report.nodeid)
 
@@ -46,7 +50,9 @@ class Warm:
         """All tests once, then each mutant."""
         for item, following in _pairs(session.items):
             self.coverage.switch_context(item.nodeid)
+            began = process_time()
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            self.durations[item.nodeid] = process_time() - began
         self.coverage.stop()
         if self.failed or not session.items:
             raise pytest.UsageError(f"without a mutant, these fail: {self.failed or 'there are no tests'}")
@@ -74,13 +80,6 @@ class Warm:
         return within_budget(found, self.durations, self.budget)
 
 
-def within_budget(tests: Iterable[str], durations: dict[str, float], budget: float) -> list[str]:
-    """The quick ones first, as long as the budget (seconds, when nothing is wrong) lasts."""
-    ordered = sorted(tests, key=lambda test: (durations[test], test))
-    spent = accumulate(durations[test] for test in ordered)
-    return [test for test, seconds in zip(ordered, spent, strict=True) if seconds <= budget]
-
-
 def _pairs(items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, pytest.Item | None]]:
     return zip(items, [*items[1:], None], strict=True)
 
@@ -100,7 +99,7 @@ def put_in(mutant: Mutant) -> bool:
 
 def _function(owner: Any, name: str) -> FunctionType | None:
     for part in name.split("."):
-        owner = vars(owner).get(part)
+        owner = getattr_static(owner, part, None)
     owner = getattr(owner, "fget", None) or getattr(owner, "__func__", None) or getattr(owner, "__wrapped__", owner)
     return owner if isinstance(owner, FunctionType) else None
 
@@ -116,9 +115,13 @@ def _same(one: CodeType, other: CodeType) -> bool:
     return _shape(one) == _shape(other)
 
 
-def _shape(code: CodeType) -> tuple[Any, ...]:
-    consts = tuple(_shape(const) if isinstance(const, CodeType) else (type(const), const) for const in code.co_consts)
-    return code.co_code, code.co_names, code.co_varnames, consts
+def _shape(code: CodeType) -> tuple[object, ...]:
+    return code.co_code, code.co_names, code.co_varnames, tuple(_kind_and_value(const) for const in code.co_consts)
+
+
+def _kind_and_value(const: object) -> tuple[object, ...]:
+    """1, 1.0 and True are equal, and not the same."""
+    return _shape(const) if isinstance(const, CodeType) else (type(const), const)
 
 
 def run(
@@ -134,7 +137,7 @@ def run(
 
 
 def options(folder: str) -> list[str]:
-    """How pytest is run: in a folder of its own, without traces, without SQLite where the same runs in memory."""
+    """How pytest is run: in a folder of its own, without traces, without what is left out."""
     quiet = [
         "-q",
         "-W",
@@ -148,4 +151,4 @@ def options(folder: str) -> list[str]:
         "no:xdist",
         "-x",
     ]
-    return [*quiet, f"--basetemp={folder}", "-o", "tmp_path_retention_policy=none", "-k", "not sqlite"]
+    return [*quiet, f"--basetemp={folder}", "-o", "tmp_path_retention_policy=none", "-k", LEFT_OUT]

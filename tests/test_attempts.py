@@ -119,6 +119,17 @@ def test_a_retryable_failure_after_the_end_is_refused_as_a_failure_for_good(worl
     assert (caught.value.code, caught.value.event) == ("already_finished", "fail")
 
 
+@pytest.mark.parametrize("end", [end for end, _ in ENDINGS])
+def test_a_refusal_is_of_the_job_as_it_is_and_not_as_it_was_held(world: World, end: Callable[[Any], object]) -> None:
+    attempt = world.start(world.create())
+    attempt.give_back()
+    assert attempt.job.status == "queued"
+    world.start(attempt.job)
+    with pytest.raises(LeaseLostError) as refused:
+        end(attempt)
+    assert refused.value.status == "in_progress"
+
+
 def test_a_retryable_failure_of_a_fenced_attempt_is_refused_as_what_it_is(world: World) -> None:
     attempt = world.start(world.create())
     world.others.cancel(attempt.job_id)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobstate import DispatchError, Event, IllegalTransitionError, Job, OutcomeUnknownError
+from jobstate.flows import many
 from jobstate.flows.many import Fate
 from tests.commands import ERROR, failed
 from tests.support import World, make_world
@@ -126,6 +127,21 @@ def test_a_retry_whose_answer_was_lost_and_that_others_made_and_began_meanwhile_
     assert [record.event for record in world.others.history(job.id)].count(Event.RETRY) == 1
 
 
+def test_a_retry_that_somebody_cancelled_since_leaves_the_task_to_who_cancelled(world: World) -> None:
+    job = failed(world)
+
+    def others_go_on() -> None:
+        world.others.relay()
+        world.others.cancel(job.id)
+
+    world.repository.lose("save_many", then=others_go_on)
+    [outcome] = world.ours.retry_many(ids=[job.id])
+    assert outcome.job is not None
+    assert (outcome.fate, outcome.job.status) == (Fate.MOVED, "cancelled")
+    assert outcome.job.task_name is not None
+    assert world.dispatcher.calls.count("revoke") == 0
+
+
 def test_a_job_that_another_cancelled_first_is_refused_with_the_single_commands_error(world: World) -> None:
     job = world.create()
     world.repository.stale("save_many", then=lambda: world.others.cancel(job.id))
@@ -135,3 +151,13 @@ def test_a_job_that_another_cancelled_first_is_refused_with_the_single_commands_
     assert isinstance(outcome.error, IllegalTransitionError)
     assert outcome.error.code == "already_cancelled"
     assert world.repository.calls == ["list", "save_many", "load"], "what met a conflict is read before it is decided again"
+
+
+def test_a_page_begins_behind_the_one_before_also_when_nothing_of_that_one_left_the_filter(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(many, "PAGE", 2)
+    jobs = [world.create() for _ in range(5)]
+    world.repository.fail("list", DOWN, skip=3)
+    outcomes = world.ours.cancel_many(ids=[job.id for job in jobs])
+    assert [outcome.job_id for outcome in outcomes] == sorted([job.id for job in jobs], reverse=True)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobstate import DispatchError, IllegalTransitionError, Job, JobError, run_job
+from jobstate import DispatchError, Event, IllegalTransitionError, Job, JobError, run_job
+from jobstate.drivers import run
+from jobstate.flows.commands import change
 from jobstate.flows.dispatch import DISPATCH_DELAYED
+from jobstate.flows.settle import Dispatching
 from jobstate.memory import AsyncMemoryDispatcher, MemoryDispatcher
 from jobstate.worker import RunFate
 from tests.commands import (
@@ -372,3 +376,16 @@ def test_a_mark_of_a_former_run_is_not_put_on_the_next_one(world: World) -> None
     job = world.create()
     assert (job.run, job.dispatched_at, job.dispatch_count) == (2, None, 0)
     assert world.jobs.sweep().relay.moved == 1
+
+
+@pytest.mark.parametrize("scope", [{"bound": True}, {"dispatching": Dispatching.NEVER}])
+def test_no_task_is_taken_back_before_its_host_has_committed_or_without_a_dispatcher(
+    tmp_path: Path, scope: dict[str, Any]
+) -> None:
+    with make_world("memory", tmp_path) as world:
+        job = world.create()
+        ports, plain = world.jobs._ports, world.jobs._scope
+        assert run(change(replace(plain, **scope), job.id, Event.CANCEL), ports).status == "cancelled"
+        assert world.dispatcher.calls.count("revoke") == 0
+        run(change(plain, world.create().id, Event.CANCEL), ports)
+        assert world.dispatcher.calls.count("revoke") == 1

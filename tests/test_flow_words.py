@@ -25,7 +25,7 @@ from jobstate import (
 from jobstate.errors import BulkStoppedError, UnreadableJobError
 from jobstate.flows import many
 from jobstate.flows.dispatch import DISPATCH_DELAYED
-from jobstate.flows.settle import TRIES
+from jobstate.flows.settle import TRIES, Dispatching, Scope
 from jobstate.memory import MemoryRepository
 from jobstate.payload import artifact_prefix
 from jobstate.query import Listing
@@ -181,6 +181,13 @@ def test_a_command_that_others_are_always_quicker_than_is_stale_with_the_last_ve
     assert world.repository.calls.count("save") == 1 + TRIES  # the mark of the create's dispatch is the first
 
 
+def test_a_row_that_was_moved_is_stale_at_the_version_that_was_spoken_of(world: World) -> None:
+    job = world.create()
+    with pytest.raises(StaleJobError) as caught:
+        world.repository.delete(job.id, job.version + 5)
+    assert (caught.value.job_id, caught.value.version) == (job.id, job.version + 5)
+
+
 def test_sweeps_that_fail_are_told_together_after_the_others_were_made(tmp_path: Path) -> None:
     with make_world("memory", tmp_path, Policy(forget_after=timedelta(0))) as world:
         world.repository.fail("due", DOWN)
@@ -201,6 +208,14 @@ def test_a_bulk_command_that_stops_says_what_was_made_and_why(world: World, monk
     assert caught.value.outcomes == ((made[0], "moved"), (made[1], "moved"))
     assert "the store is down" in caught.value.detail
     assert caught.value.__cause__ is DOWN
+
+
+def test_a_scope_has_no_more_ports_than_it_is_told() -> None:
+    assert Scope(Policy()) == Scope(Policy(), None, Dispatching.NEVER, has_artifacts=False, shares_sweeps=False, bound=False)
+
+
+def test_what_became_of_a_job_is_told_in_these_words() -> None:
+    assert list(many.Fate) == ["moved", "already", "refused", "unknown"]
 
 
 def test_a_history_of_a_job_that_is_not_there_is_not_found(world: World) -> None:

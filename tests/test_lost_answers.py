@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from jobstate import Attempt, DispatchError, IllegalTransitionError, Job, LeaseLostError, OutcomeUnknownError
+from jobstate import Attempt, DispatchError, HistoryRecord, IllegalTransitionError, Job, LeaseLostError, OutcomeUnknownError
 from jobstate.flows.dispatch import DISPATCH_DELAYED
 from jobstate.flows.many import Fate
 from jobstate.lifecycle import replay
+from jobstate.memory import MemoryRepository
 from jobstate.model import Lease, evolve
 from tests.commands import (
     COMMANDS,
@@ -255,6 +256,28 @@ def test_a_start_found_only_in_the_history_hands_out_no_attempt(world: World) ->
         world.start(job)
     assert [attempt.number for attempt in theirs] == [2]
     assert theirs[0].complete("theirs").attempt_count == 2
+
+
+def test_the_history_is_asked_for_what_came_after_the_doubtful_version_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    history = MemoryRepository.history
+
+    def noted(self: MemoryRepository, job_id: str, *, after_version: int = 0) -> Sequence[HistoryRecord]:
+        asked.append(after_version)
+        return history(self, job_id, after_version=after_version)
+
+    def others_go_on() -> None:
+        retry(world)
+        cancel(world)
+
+    monkeypatch.setattr(MemoryRepository, "history", noted)
+    with make_world("memory", tmp_path) as world:
+        job = world.create()
+        world.repository.lose("save", then=others_go_on)
+        world.ours.cancel(job.id)
+        assert asked == [job.version]
 
 
 def test_a_start_that_was_never_made_counts_nothing(world: World) -> None:

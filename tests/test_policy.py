@@ -28,6 +28,7 @@ DEFAULTS = {
     "keep_for": None,
     "cleanup_after": timedelta(days=1),
     "forget_after": None,
+    "inline_limit": None,
 }
 
 LIMITS = {
@@ -39,6 +40,7 @@ LIMITS = {
     "backoff_jitter": (-0.001, 0, 1, 1.001),
     "max_give_backs": (-1, 0, 1_000_000, 1_000_001),
     "max_attempts": (0, 1, 1_000_000, 1_000_001),
+    "inline_limit": (-1, 0, 1_000_000_000, 1_000_000_001),
 }
 """Too little, the least, the most, too much."""
 

@@ -21,6 +21,7 @@ from jobstate import (
     RepositoryError,
     UnreadableJobError,
 )
+from jobstate.effects import DueJobs, Effect, Now
 from jobstate.flows import sweeps
 from jobstate.flows.sweeps import SweepReport, Swept
 from jobstate.lifecycle import Accepted
@@ -106,6 +107,18 @@ def test_one_sweep_does_all_that_is_due(local: World) -> None:
     assert done(local, jobs) == set()
     assert local.jobs.sweep() == SweepReport(*(Swept(moved=moved) for moved in (1, 1, 2, 1, 2)))
     assert done(local, jobs) == set(jobs)
+
+
+def test_where_nothing_is_due_each_sweep_asks_for_its_pages_and_makes_nothing(tmp_path: Path) -> None:
+    with make_world("memory", tmp_path, POLICY) as world:
+        sweeper = Actor(sweeps.sweep(world.others._scope), world.others._ports)
+        asked: list[Effect[Any]] = []
+        while sweeper.effect is not None:
+            asked.append(sweeper.effect)
+            sweeper.step()
+    pages = "EXPIRING UNLEASED UNCLEANED CLEANING CLEANED PENDING UNSTARTED".split()
+    assert [effect.due.name for effect in asked if isinstance(effect, DueJobs)] == pages
+    assert {type(effect) for effect in asked} == {Now, DueJobs}
 
 
 @pytest.mark.parametrize("page", range(7))
@@ -228,6 +241,13 @@ def herd(world: World, name: str) -> list[Job]:
     return jobs
 
 
+class OneAnswerShort(OneBad):
+    """A repository that saves all rows and forgets the last answer."""
+
+    def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
+        return super().save_many(transitions)[:-1]
+
+
 @pytest.mark.parametrize("page", [1, 2, 500])
 @pytest.mark.parametrize("name", SWEEPS)
 def test_a_row_that_cannot_be_read_is_named_and_stops_nothing(
@@ -254,6 +274,14 @@ def test_a_row_that_cannot_be_written_stops_nothing(
     face = Jobs(cast("Any", repository), ports.dispatcher, policy=POLICY, clock=local.clock, artifacts=ports.artifacts)
     assert SWEEPS[name](face) == Swept(moved=2, failed=1)
     assert SWEEPS[name](local.others).moved == 1
+
+
+def test_a_clean_up_does_not_guess_which_row_was_not_answered_for(local: World) -> None:
+    jobs = herd(local, "cleanup")
+    repository = OneAnswerShort(local.others._ports.repository, jobs[0].id, readable=True)
+    face = Jobs(cast("Any", repository), policy=POLICY, clock=local.clock)
+    with pytest.raises(ValueError, match="zip"):
+        face.cleanup()
 
 
 def test_a_row_that_its_database_will_not_delete_stops_no_other(local: World) -> None:
@@ -296,6 +324,7 @@ def test_several_sweepers_at_once_move_each_row_once(local: World, name: str) ->
     assert answers == swept
     assert sum(one.moved for one in swept) == 3
     assert sum(one.lost for one in swept) == 9
+    assert [one.failed for one in swept] == [0] * 4
     grown = 0 if name == "forget" else 1
     assert [len(history(job.id)) for job in jobs] == [(count + 1) * grown for count in before]
 

@@ -309,6 +309,16 @@ def test_a_guard_that_two_rows_share_runs_once(calls: Calls) -> None:
     assert [name for name, _ in calls] == ["lease_is_over", "attempts_left"]
 
 
+def test_the_reason_that_is_told_is_against_the_first_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = Event.RESCUE, JobStatus.IN_PROGRESS
+    first, second = TABLE[key]
+    monkeypatch.setitem(TABLE, key, (first._replace(guards=(_shut,)), second))
+    with unrecorded():
+        refused = decide(filled_job(JobStatus.IN_PROGRESS), Event.RESCUE, AT)
+    assert isinstance(refused, Refused)
+    assert refused.code == "shut"
+
+
 def test_what_was_done_already_asks_no_guard(calls: Calls) -> None:
     job = filled_job(JobStatus.COMPLETED)
     facts: Facts = {**facts_for("token", "response"), "digest": "result-before"}

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobstate import Delivery, HistoryRecord, InvalidInputError, Job, JobError, JobNotFoundError, Jobs, JobstateError, JobStatus
+from jobstate.memory import MemoryRepository
 from tests.support import ENDPOINT, ORG, REQUEST, World, make_world
 
 OTHER = "org_b"
@@ -259,6 +260,31 @@ STEPS = st.lists(
     ),
     max_size=25,
 )
+
+
+def _accept(world: World) -> None:
+    [job] = world.others.list().data
+    world.others.for_organization(ORG).accept(job.id)
+
+
+def test_a_face_of_one_organization_reads_no_job_without_naming_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named: list[str | None] = []
+    load = MemoryRepository.load
+
+    def noted(self: MemoryRepository, job_id: str, *, organization_id: str | None = None, **parts: bool) -> Job:
+        named.append(organization_id)
+        return load(self, job_id, organization_id=organization_id, **parts)
+
+    monkeypatch.setattr(MemoryRepository, "load", noted)
+    with make_world("memory", tmp_path) as world:
+        world.repository.stale("save", then=lambda: _accept(world))
+        job = world.create(artifacts={"scan.pdf": b"scan"})
+        assert named == [ORG] * 3
+        world.repository.stale("save")
+        world.ours.cancel(job.id)
+        world.repository.lose("save")
+        world.ours.retry(job.id)
+    assert named == [ORG] * 7
 
 
 @settings(deadline=None, max_examples=60)

@@ -11,8 +11,11 @@ from typing import Any, cast
 
 import pytest
 
-from jobstate import AsyncJobs, Delivery, DispatchError, IllegalTransitionError, Job, Jobs, Policy
+from jobstate import AsyncJobs, Delivery, DispatchError, Event, IllegalTransitionError, Job, Jobs, Policy
+from jobstate.drivers import run
+from jobstate.flows.commands import change
 from jobstate.flows.dispatch import DISPATCH_DELAYED
+from jobstate.flows.sweeps import Swept
 from tests.commands import (
     ERROR,
     INTERRUPTED,
@@ -223,6 +226,17 @@ def test_a_release_with_a_pause_is_dispatched_when_it_is_over(boxed: World, outb
     assert outbox.deliveries == [job.delivery]
 
 
+def test_in_a_transaction_of_the_hosts_the_dispatchers_error_is_the_hosts(tmp_path: Path, outbox: Outbox) -> None:
+    with make_world("memory", tmp_path) as world:
+        boxed = with_outbox(world, outbox)
+        job = failed(boxed)
+        before, scope = boxed.row(job.id), replace(boxed.jobs._scope, bound=True)
+        boxed.dispatcher.fail("dispatch", DOWN)
+        with pytest.raises(DispatchError) as caught:
+            run(change(scope, job.id, Event.RETRY), boxed.jobs._ports)
+        assert (caught.value, boxed.row(job.id)) == (DOWN, before)
+
+
 def test_a_bulk_retry_dispatches_each_job_once(boxed: World, outbox: Outbox) -> None:
     jobs = [failed(boxed) for _ in range(3)]
     outbox.rows.clear()
@@ -235,10 +249,11 @@ def test_a_delivery_is_made_again_after_a_while_with_its_mark(boxed: World, outb
     job = boxed.create()
     outbox.rows.clear()
     boxed.clock.advance(15 * 60)
-    assert boxed.jobs.sweep().relay.moved == 1
+    assert boxed.jobs.sweep().relay == Swept(moved=1)
     row = boxed.row(job.id)
     assert outbox.rows == [(row.delivery, row.task_name)]
     assert (row.dispatch_count, row.task_name == job.task_name, row.version) == (2, False, job.version + 1)
+    assert boxed.repository.calls.count("save_many") == 0  # the mark was saved with the delivery
 
 
 def test_a_relay_that_was_overtaken_dispatches_nothing(boxed: World, outbox: Outbox) -> None:

@@ -118,9 +118,7 @@ def _complete_with(scope: Scope, hold: Hold, facts: Facts, prefix: str, artifact
     return Ended((yield from carry_out(scope, hold.job, asked)).job, Event.COMPLETE)
 
 
-def fail(
-    scope: Scope, hold: Hold, error: JobError, *, retryable: bool = False, warnings: tuple[JobWarning, ...] = ()
-) -> Flow[Ended]:
+def fail(scope: Scope, hold: Hold, error: JobError, *, retryable: bool, warnings: tuple[JobWarning, ...] = ()) -> Flow[Ended]:
     """End the attempt without a result; a retryable failure goes back to the queue while attempts are left."""
     if retryable:
         if warnings:  # a release keeps the warnings that a job has, and brings none

@@ -68,7 +68,7 @@ def change_many(
 def _change_page(
     scope: Scope, event: Event, page: list[AnyJob], dry_run: bool, actor: str | None, reason: str | None
 ) -> Flow[list[BulkOutcome]]:
-    asked = yield from command(event, {}, actor, reason)
+    asked = yield from command(event, actor=actor, reason=reason)
     fates: dict[str, BulkOutcome] = {}
     moving: dict[str, tuple[AnyJob, Accepted]] = {}
     for job in page:

@@ -86,7 +86,7 @@ def judge(scope: Scope, job: AnyJob, asked: Command) -> Flow[Decision]:
     key = facts.get("retry_key")
     if key is not None and job.retried_at is not None and job.retry_key != key:  # the row holds the last key only
         records = yield from History(job.id)
-        keys = [record.changes.get("retry_key") for record in records if record.event is Event.RETRY]
+        keys = [record.changes.get("retry_key") for record in records]
         facts = Facts(**facts)
         facts["past_retry_keys"] = frozenset(key for key in keys if isinstance(key, str))
     return decide(

@@ -283,17 +283,17 @@ def _judge(job: AnyJob, event: Event, at: int, facts: _Facts, policy: Policy, se
     rows = TABLE.get((event, job.status))
     if rows is None:
         return _no_row(job, event, facts)
-    against: Reason | None = None
+    against: list[Reason] = []
     for row in rows:
         for guard in row.guards:
             if guard not in seen:
                 seen[guard] = guard(job, at, facts, policy)
             if (reason := seen[guard]) is not None:
-                against = against or reason
+                against.append(reason)
                 break
         else:
             return row
-    return against or Reason("illegal_transition", "no row applies")
+    return against[0]
 
 
 def _no_row(job: AnyJob, event: Event, facts: _Facts) -> Reason:

@@ -49,7 +49,7 @@ class AsyncMemoryDispatcher:
 
     async def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
         """As `Dispatcher.dispatch`."""
-        return self._sync.dispatch(delivery, task_name, transaction=transaction)
+        return self._sync.dispatch(delivery, task_name)
 
     async def revoke(self, task_name: str) -> None:
         """As `Dispatcher.revoke`."""

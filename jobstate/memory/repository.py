@@ -50,7 +50,7 @@ class MemoryRepository:
         self._lock = RLock()
         self._rows: dict[str, AnyJob] = {}
         self._ids: list[str] = []
-        self._keys: dict[tuple[str, str], str] = {}
+        self._keys: dict[tuple[str, str | None], str] = {}
         self._payloads: dict[tuple[str, str], str] = {}
         self._history: dict[str, list[HistoryRecord]] = {}
 
@@ -76,12 +76,8 @@ class MemoryRepository:
             return None
 
     def _standing(self, job: AnyJob) -> AnyJob | None:
-        if job.id in self._rows:
-            return self._rows[job.id]
-        if job.idempotency_key is None:
-            return None
-        key = (job.organization_id, job.idempotency_key)
-        return self._rows[self._keys[key]] if key in self._keys else None
+        there = job.id if job.id in self._rows else self._keys.get((job.organization_id, job.idempotency_key))
+        return None if there is None else self._rows[there]
 
     def _store(self, job: AnyJob, record: HistoryRecord) -> None:
         self._write_payloads(job.id, {name: getattr(job, name) for name in PAYLOADS})
