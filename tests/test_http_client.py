@@ -28,6 +28,12 @@ with warnings.catch_warnings():
     from retab.exceptions import APIError, InternalServerError, NotFoundError, ValidationError
 
 
+@pytest.fixture(autouse=True)
+def own_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client puts another `ssl.SSLContext` into the whole process, which other libraries' tests then meet."""
+    monkeypatch.setattr("truststore.inject_into_ssl", lambda: None)
+
+
 class Failing:
     """A dispatcher of both colours whose next dispatches fail, and which counts those that did not."""
 
