@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import ClassVar
 
 from jobstate.ports import Dispatcher
@@ -18,14 +19,20 @@ class Engine(ABC):
     has_broker: ClassVar[bool] = True
     """Whether there is a broker that can be down while the database is not."""
     interrupt: ClassVar[signal.Signals] = signal.SIGTERM
-    """What makes its worker interrupt what runs, and stop; None of it kills."""
+    """What makes its worker interrupt what runs, give it back, and stop."""
+    drain: ClassVar[signal.Signals] = signal.SIGTERM
+    """What makes its worker finish what runs, within seconds, and stop."""
     interrupts_children: ClassVar[bool] = False
-    """Whether the signal is for the processes below the worker, as systemd sends it to all of a service."""
+    """Whether the processes below the worker have to get the signal too, as systemd sends it to all of a service."""
     tells_early: ClassVar[bool] = True
     """Whether `context.stopping` is set before a handler is interrupted."""
 
     broker: str
     """The broker's address; it stays the same."""
+
+    @abstractmethod
+    def __init__(self, folder: Path) -> None:
+        """With an empty folder, which is gone later, for what the broker keeps."""
 
     @abstractmethod
     def start(self) -> None:

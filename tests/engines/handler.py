@@ -43,6 +43,7 @@ def handler_of(place: Place) -> Handler:
             raise JobFailed("again", "it was meant to fail", retryable=True)
         if number == 1 and "gate" in request:
             _wait_at(place, request["gate"], context)
+            place.path("ended").touch()
         return {"attempt": number, "pid": os.getpid()}
 
     return handler

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.engines.engine import Engine
+from tests.engines.redis_engines import CeleryEngine, DramatiqEngine, RQEngine
 
-ENGINES: dict[str, type[Engine]] = {}
+ENGINES: dict[str, type[Engine]] = {engine.name: engine for engine in (CeleryEngine, DramatiqEngine, RQEngine)}
 """By name."""

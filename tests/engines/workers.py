@@ -40,8 +40,8 @@ class Worker:
         return []
 
     def signal(self, number: signal.Signals, *, children: bool = False) -> None:
-        """To the process, or to those below it."""
-        for process in self.family()[1:] if children else self.family()[:1]:
+        """To the process, or to those below it too."""
+        for process in self.family() if children else self.family()[:1]:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
 
@@ -76,6 +76,15 @@ class Workers:
         """One more."""
         self._all.append(Worker(self._place))
         return self._all[-1]
+
+    def alive(self) -> list[Worker]:
+        """Those that run."""
+        return [worker for worker in self._all if worker.process.poll() is None]
+
+    def keep(self, count: int) -> None:
+        """So many run: as a supervisor starts one that has gone."""
+        for _ in range(count - len(self.alive())):
+            self.start()
 
     def close(self) -> None:
         """None is left."""
