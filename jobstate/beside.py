@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import Future
+from contextlib import suppress
 from threading import Lock, Thread
 
 from jobstate.context import Context
@@ -18,8 +19,8 @@ logger = logging.getLogger("jobstate.worker")
 async def run_job_in_thread(jobs: Jobs, delivery: Delivery, handler: Handler, *, retry_exceptions: bool = True) -> RunResult:
     """`run_job` in a thread of its own, awaited.
 
-    A cancelled task gives the job back, sets `context.stopping`, and goes on being cancelled. The handler's thread is left
-    behind: its result is dropped, and it keeps no process from its end. A handler that exits is given back.
+    A cancelled task gives the job back, and goes on being cancelled. The handler's thread is left behind: its result is
+    dropped, `context.cancelled` says so, and it keeps no process from its end. The job of a handler that exits is given back.
     """
     run = _Run()
     Thread(
@@ -64,9 +65,10 @@ class _Run:
             context = self._context
         if context is None:
             self.result.result()
-        else:
-            context.stop()
-            give_back(context.attempt)
+            return
+        give_back(context.attempt)
+        with suppress(Exception):
+            context.heartbeat()  # raises: from here on the handler can see that its work is in vain
 
     def _note(self, context: Context) -> None:
         with self._lock:

@@ -21,7 +21,7 @@ from jobstate.testing.contracts import (
     DispatcherRaces,
 )
 from tests.postgresql import async_engine_of, emptied, engine_of
-from tests.procrastinate_engine import app_of, prepared, work, worked
+from tests.procrastinate_tables import app_of, prepared, work, worked
 from tests.test_contracts import AsyncNotedJobs, NotedJobs
 
 

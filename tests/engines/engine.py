@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
+from sqlalchemy import URL
+
 from jobstate.ports import Dispatcher
 from jobstate.worker import Handler
 from tests.engines.place import Place
@@ -29,6 +31,8 @@ class Engine(ABC):
 
     broker: str
     """The broker's address; it stays the same."""
+    database: URL
+    """The database of the jobs; set before the start."""
 
     @abstractmethod
     def __init__(self, folder: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from tests.engines.engine import Engine
 from tests.engines.redis_engines import CeleryEngine, DramatiqEngine, RQEngine
+from tests.engines.task_engines import ProcrastinateEngine
 
-ENGINES: dict[str, type[Engine]] = {engine.name: engine for engine in (CeleryEngine, DramatiqEngine, RQEngine)}
+ENGINES: dict[str, type[Engine]] = {
+    engine.name: engine for engine in (CeleryEngine, DramatiqEngine, RQEngine, ProcrastinateEngine)
+}
 """By name."""

@@ -127,6 +127,7 @@ def scene_of(engine: Engine, database: URL, folder: Path) -> Generator[Scene]:
     url = database.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     place = Place(engine.name, url, engine.broker, str(folder))
     place.prepare()
+    engine.database = database
     engine.start()
     try:
         with workers_of(place) as workers:
