@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.engines.engine import Engine
 from tests.engines.redis_engines import CeleryEngine, DramatiqEngine, RQEngine
-from tests.engines.task_engines import ProcrastinateEngine
+from tests.engines.task_engines import CloudTasksEngine, ProcrastinateEngine
 
 ENGINES: dict[str, type[Engine]] = {
-    engine.name: engine for engine in (CeleryEngine, DramatiqEngine, RQEngine, ProcrastinateEngine)
+    engine.name: engine for engine in (CeleryEngine, DramatiqEngine, RQEngine, ProcrastinateEngine, CloudTasksEngine)
 }
 """By name."""
