@@ -33,8 +33,8 @@ def only_tasks(authorization: Annotated[str | None, Header()] = None) -> None:
 
 
 @contextmanager
-def running() -> Generator[CloudTasks]:
-    server = CloudTasks()
+def running(**options: Any) -> Generator[CloudTasks]:
+    server = CloudTasks(**options)
     server.start()
     try:
         yield server
