@@ -39,9 +39,7 @@ class Running:
             return RunResult(RunFate.RETURNED, "stopping")
         with _Signals(self._signals if current_thread() is main_thread() else (), self.stop) as signals:
             try:
-                return run_job(
-                    jobs, delivery, signals.guarded(handler), retry_exceptions=retry_exceptions, on_start=self._note
-                )
+                return run_job(jobs, delivery, signals.guarded(handler), retry_exceptions=retry_exceptions, on_start=self._note)
             finally:
                 self._forget()
 
@@ -93,7 +91,8 @@ class _Signals:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
         for number, before in self._before.items():
-            signal.signal(number, before)
+            if before is not None:
+                signal.signal(number, before)
         if error is None and self._late:
             signal.raise_signal(self._late[0])
 
@@ -112,9 +111,9 @@ class _Signals:
         return guard
 
     def _take(self) -> None:
-        """Also again: who had a signal may have put others in its place."""
+        """Also again: who had a signal may have put others in its place. What is not Python's (None) stays as it is."""
         for number in self._before:
-            if (before := signal.getsignal(number)) != self._come:
+            if (before := signal.getsignal(number)) not in (None, self._come):
                 self._before[number] = before
                 signal.signal(number, self._come)
 

@@ -1,4 +1,4 @@
-"""Every engine, with its real broker, real worker processes and the jobs on PostgreSQL: what the library promises holds on it."""
+"""Every engine, with its real broker, real worker processes and the jobs on PostgreSQL: what the library promises holds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_what_a_deploy_interrupts_is_queued_again_with_its_budget_intact(scene: 
     (job_id,) = scene.create(gate="never")
     worker = scene.workers.start()
     scene.until_started(job_id)
-    worker.signal(scene.engine.interrupt, children=scene.engine.interrupts_children)
+    worker.send(scene.engine.interrupt, children=scene.engine.interrupts_children)
     scene.until(lambda: scene.events(job_id)[Event.GIVE_BACK] == 1, "the job is given back")
     assert worker.process.wait(30) is not None
     job = scene.job(job_id)
@@ -58,7 +58,7 @@ def test_a_worker_that_stands_still_past_its_lease_is_fenced_out(scene: Scene) -
         scene.place.path("open").touch()
         slow.thaw()
         scene.until(lambda: scene.place.path("ended").exists(), "the slow handler comes to its end")
-    slow.signal(scene.engine.drain)
+    slow.send(scene.engine.drain)
     assert slow.process.wait(30) is not None
     scene.check([job_id])
     assert scene.job(job_id).attempt_count == 2
@@ -112,13 +112,14 @@ def test_many_jobs_outlive_killed_workers_and_a_restart_of_the_broker(scene: Sce
 def soak(scene: Scene, *, jobs: int, kills: int, restarts: int) -> None:
     """A tenth of the jobs fails once, workers are killed at random, and others start in their place, as a supervisor does."""
     chance = random.Random(jobs)
-    goals = sorted([*chance.sample(range(jobs // 10, jobs * 8 // 10), kills)])
+    goals = chance.sample(range(jobs // 10, jobs * 8 // 10), kills)
     moments = sorted([*((goal, "kill") for goal in goals), *((jobs // 2, "restart") for _ in range(restarts))])
+    scene.be_patient()
     ids = [*scene.create(jobs - jobs // 10), *scene.create(jobs // 10, fails=1)]
     with scene.sweeping():
         for goal, what in moments:
             scene.workers.keep(3)
-            scene.until(lambda goal=goal: len(scene.starts()) >= goal, f"{goal} starts", 120)
+            scene.until_begun(goal)
             if what == "kill":
                 chance.choice(scene.workers.alive()).kill()
             else:

@@ -66,18 +66,26 @@ class CeleryDispatcher:
         `context.stopping`.
         """
         running = Running(signal.SIGTERM, TERM_SIGNAL)
-        worker_shutting_down.connect(lambda **_: running.stop(), weak=False)
+
+        def stop(**_: Any) -> None:
+            running.stop()
 
         def run(task: Task[Any, Any], job_id: str, run: int) -> None:
             delivery = Delivery(job_id=job_id, run=run)
             result = running.run(jobs, delivery, handler, retry_exceptions=retry_exceptions)
             if result.fate is RunFate.RETURNED:
-                self.dispatch_at(delivery, task.request.id, result.not_before or int(time()) + _AGAIN)
+                self.dispatch_at(delivery, str(task.request.id), result.not_before or int(time()) + _AGAIN)
 
-        task: Task[Any, Any] = self._app.task(
-            run, name=self._task, bind=True, acks_late=True, reject_on_worker_lost=True, ignore_result=True, max_retries=0
-        )
-        return task
+        worker_shutting_down.connect(stop, weak=False)
+        return self._app.task(
+            name=self._task,
+            shared=False,
+            bind=True,
+            acks_late=True,
+            reject_on_worker_lost=True,
+            ignore_result=True,
+            max_retries=0,
+        )(run)
 
     def _send(self, delivery: Delivery, task_name: str, eta: datetime | None) -> str:
         with self._producers.acquire(block=True) as producer:
@@ -99,4 +107,5 @@ class CeleryDispatcher:
     @cached_property
     def _producers(self) -> ProducerPool:
         options = _PUBLISHING | dict(self._app.conf.broker_transport_options)
-        return producers[self._app.connection_for_write(transport_options=options)]
+        pool: ProducerPool = producers[self._app.connection_for_write(transport_options=options)]
+        return pool

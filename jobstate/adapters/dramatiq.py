@@ -8,7 +8,7 @@ from typing import Any
 
 import dramatiq
 from dramatiq.common import current_millis
-from dramatiq.middleware import Shutdown, raise_thread_exception
+from dramatiq.middleware import Shutdown, raise_thread_exception  # pyright: ignore[reportUnknownVariableType]
 
 from jobstate.model import Delivery
 from jobstate.running import Running
@@ -29,7 +29,7 @@ class DramatiqDispatcher:
     transactional = False
 
     def __init__(self, broker: dramatiq.Broker, *, task: str = "jobstate_run", queue: str = "default") -> None:
-        self._broker = broker
+        self._broker: Any = broker  # a Broker, whose types are not complete
         self._task = task
         self._queue = queue
 
@@ -62,9 +62,9 @@ class DramatiqDispatcher:
                 name = f"{job_id}-{run}-again"
                 self.dispatch_at(delivery, name, result.not_before or int(time()) + _AGAIN)
 
-        options = {"max_retries": 0, "time_limit": float("inf"), "max_age": None, "notify_shutdown": False}
+        options: dict[str, Any] = {"max_retries": 0, "time_limit": float("inf"), "max_age": None, "notify_shutdown": False}
         known = {name: value for name, value in options.items() if name in self._broker.actor_options}
-        return dramatiq.actor(run, broker=self._broker, actor_name=self._task, queue_name=self._queue, **known)
+        return dramatiq.actor(broker=self._broker, actor_name=self._task, queue_name=self._queue, **known)(run)
 
     def _send(self, delivery: Delivery, task_name: str, delay: int | None) -> str:
         message = dramatiq.Message[None](
@@ -94,4 +94,4 @@ class _Stopping(dramatiq.Middleware):
 
 
 def _shut_down(thread: int) -> None:
-    raise_thread_exception(thread, Shutdown)
+    raise_thread_exception(thread, Shutdown)  # type: ignore[no-untyped-call]

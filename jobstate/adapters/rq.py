@@ -33,7 +33,7 @@ class RQDispatcher:
     transactional = False
 
     def __init__(self, queue: Queue, *, task: str) -> None:
-        self._queue = queue
+        self._queue: Any = queue  # a Queue, whose types are not complete
         self._options: dict[str, Any] = {"f": task, "job_timeout": -1, "result_ttl": 0, "failure_ttl": _FAILED}
 
     def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:

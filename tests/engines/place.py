@@ -24,6 +24,8 @@ POLICY = Policy(
     redispatch_after=timedelta(seconds=4),
 )
 """Short times, on the real clock: what is lost is found in seconds."""
+PATIENT = POLICY.model_copy(update={"redispatch_after": timedelta(seconds=20)})
+"""For the side of the host, where many jobs wait their turn: else all that wait are dispatched again every few seconds."""
 
 
 class Place(NamedTuple):
@@ -34,10 +36,10 @@ class Place(NamedTuple):
     broker: str
     folder: str
 
-    def jobs(self, dispatcher: Dispatcher | None) -> Jobs:
+    def jobs(self, dispatcher: Dispatcher | None, policy: Policy = POLICY) -> Jobs:
         """The service, as each process has it; its connections outlive no call, so that a worker may fork."""
         engine = engine_of(make_url(self.database), poolclass=NullPool)
-        return Jobs(SQLAlchemyRepository(engine, Tables(prefix=PREFIX)), dispatcher, policy=POLICY)
+        return Jobs(SQLAlchemyRepository(engine, Tables(prefix=PREFIX)), dispatcher, policy=policy)
 
     def prepare(self) -> None:
         """Empty tables."""

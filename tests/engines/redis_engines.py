@@ -7,12 +7,11 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import redis
 from celery import Celery
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.cli import main, make_argument_parser
+from dramatiq.cli import main, make_argument_parser  # pyright: ignore[reportUnknownVariableType]
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from rq import Queue, Worker
@@ -29,7 +28,12 @@ from tests.valkey import Valkey
 
 def client_of(url: str) -> redis.Redis:
     """As docs/engines.md makes it: a server that is down is an error in less than a second."""
-    return redis.Redis.from_url(url, socket_connect_timeout=3, retry=Retry(ConstantBackoff(0.2), 1))
+    retry = Retry(ConstantBackoff(0.2), 1)
+    return redis.Redis.from_url(url, socket_connect_timeout=3, retry=retry)  # pyright: ignore[reportUnknownMemberType]
+
+
+def broker_of(url: str) -> RedisBroker:
+    return RedisBroker(client=client_of(url))  # type: ignore[no-untyped-call]
 
 
 class OnValkey(Engine):
@@ -78,8 +82,7 @@ class DramatiqEngine(OnValkey):
 
     @staticmethod
     def make(url: str) -> DramatiqDispatcher:
-        broker: Any = RedisBroker(client=client_of(url))
-        return DramatiqDispatcher(broker)
+        return DramatiqDispatcher(broker_of(url))
 
     def dispatcher(self) -> DramatiqDispatcher:
         return self.make(self.broker)
@@ -88,7 +91,7 @@ class DramatiqEngine(OnValkey):
     def work(cls, place: Place, handler: Handler) -> None:
         os.environ["PLACE"] = json.dumps(place)
         arguments = ["tests.engines.dramatiq_worker:broker", "--processes=1", "--threads=2", "--path=."]
-        main(make_argument_parser().parse_args(arguments))
+        main(make_argument_parser().parse_args(arguments))  # type: ignore[no-untyped-call]
 
 
 class RQEngine(OnValkey):
@@ -114,4 +117,3 @@ class RQEngine(OnValkey):
 
 rq_run: Callable[[str, int], None]
 """Where RQ's worker looks for its function."""
-

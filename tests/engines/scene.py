@@ -17,7 +17,7 @@ from jobstate.model import Event
 from jobstate.ports import Dispatcher
 from tests.engines.engine import Engine
 from tests.engines.handler import Start, starts
-from tests.engines.place import Place
+from tests.engines.place import PATIENT, Place
 from tests.engines.workers import Workers, workers_of
 
 ORG, ENDPOINT = "org", "/v1/work"
@@ -61,6 +61,14 @@ class Scene:
         while not condition():
             assert time.monotonic() < end, f"not within {deadline} s: {what}\n{self.told()}"
             time.sleep(0.05)
+
+    def be_patient(self) -> None:
+        """Many jobs are to wait in the queue."""
+        self.jobs = self.place.jobs(self.dispatcher, PATIENT)
+
+    def until_begun(self, count: int) -> None:
+        """So many starts are logged, of whatever job."""
+        self.until(lambda: len(self.starts()) >= count, f"{count} starts", 120)
 
     def until_started(self, job_id: str, attempt: int = 1) -> Start:
         """Its handler was called."""

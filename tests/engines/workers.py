@@ -11,7 +11,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from tests.engines.place import Place
 
@@ -39,7 +39,7 @@ class Worker:
             return [leader, *leader.children(recursive=True)]
         return []
 
-    def signal(self, number: signal.Signals, *, children: bool = False) -> None:
+    def send(self, number: signal.Signals, *, children: bool = False) -> None:
         """To the process, or to those below it too."""
         for process in self.family() if children else self.family()[:1]:
             with suppress(psutil.NoSuchProcess):
