@@ -22,6 +22,7 @@ from jobstate.testing.contracts import (
 )
 from tests.postgresql import async_engine_of, emptied, engine_of
 from tests.procrastinate_tables import app_of, prepared, work, worked
+from tests.sql import AUTOMATIC
 from tests.test_contracts import AsyncNotedJobs, NotedJobs
 
 
@@ -39,13 +40,14 @@ class _Server:
 
 
 class OnProcrastinate(_Server):
+    options: dict[str, Any] = {}
     engine: Engine
     app: App
     worker: App
     noted: NotedJobs
 
     def open_repository(self, folder: Path) -> SQLAlchemyRepository:
-        self.engine = engine_of(self.url)
+        self.engine = engine_of(self.url, **self.options)
         repository = SQLAlchemyRepository(self.engine)
         repository.create_schema()
         return repository
@@ -67,6 +69,12 @@ class TestProcrastinate(OnProcrastinate, DispatcherContract):
     def close_dispatcher(self, dispatcher: Any) -> None:
         super().close_dispatcher(dispatcher)
         self.engine.dispose()
+
+
+class TestProcrastinateBesideTheDriver(TestProcrastinate):
+    """On an engine for the library alone, whose statements go straight to the driver."""
+
+    options = AUTOMATIC
 
 
 class TestProcrastinateRaces(OnProcrastinate, DispatcherRaces):

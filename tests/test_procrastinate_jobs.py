@@ -279,6 +279,35 @@ def test_cancelling_a_job_that_runs_stops_an_async_handler(server: URL) -> None:
 
 
 @pytest.mark.usefixtures("engine")
+def test_cancelling_a_job_that_runs_tells_a_plain_handler(app: App, jobs: Jobs, dispatcher: ProcrastinateDispatcher) -> None:
+    """Long before its next heartbeat."""
+    began, ended = Flag(), list[bool]()
+
+    def handler(request: Any, context: Context) -> None:
+        began.set()
+        end = time.monotonic() + DEADLINE
+        while not context.cancelled and time.monotonic() < end:
+            time.sleep(0.01)
+        ended.append(context.cancelled)
+
+    async def main() -> Job:
+        dispatcher.register(jobs, handler)
+        async with app.open_async():
+            worker = asyncio.create_task(app.run_worker_async(install_signal_handlers=False))
+            job = await asyncio.to_thread(create, jobs)
+            await until(began.is_set)
+            await asyncio.to_thread(jobs.cancel, job.id)
+            await until(lambda: bool(ended))
+            worker.cancel()
+            await asyncio.wait([worker])
+        return jobs.retrieve(job.id)
+
+    job = asyncio.run(main())
+    assert ended == [True]
+    assert (job.status, job.give_backs) == ("cancelled", 0)
+
+
+@pytest.mark.usefixtures("engine")
 def test_an_async_handler_that_a_stop_interrupts_is_given_back(server: URL) -> None:
     """Budget intact; its next task is there at once."""
     began = Flag()
