@@ -14,7 +14,7 @@ from jobstate.drivers import Ports
 from jobstate.effects import Flow
 from jobstate.endpoint import Endpoint
 from jobstate.errors import InvalidInputError, JobNotFoundError
-from jobstate.flows import attempts, commands, many, reading
+from jobstate.flows import attempts, commands, many, reading, sweeps, taking
 from jobstate.flows.many import BulkOutcome
 from jobstate.flows.settle import Dispatching, Scope
 from jobstate.flows.whole import is_degraded
@@ -285,6 +285,14 @@ class Face:
         _job_id(instance("delivery", delivery, Delivery).job_id)
         check = _anything if endpoint is None else endpoint.check
         return attempts.start(self._scope, delivery, check, include_request=include_request)
+
+    def _take(self, limit: int) -> Flow[list[attempts.Hold]]:
+        if type(limit) is not int or not 1 <= limit <= sweeps.PAGE:
+            raise InvalidInputError("limit", f"a whole number from 1 to {sweeps.PAGE} is needed, not {limit!r}")
+        scope = self._trusted()
+        if scope.dispatching is not Dispatching.NEVER:
+            raise InvalidInputError("dispatcher", "it carries the jobs: Jobs without one takes them from the repository")
+        return taking.take(scope, limit)
 
     def _trusted(self) -> Scope:
         if self._scope.organization_id is not None:

@@ -119,13 +119,23 @@ class SharedSweeps(Protocol):
     Without it a sweep asks for `due` and then for `save_many`: the same in the end, but two sweeps at once decide on the same
     rows, and one of them in vain.
 
-    S01 `move_due` answers a part of a due page as `due` does, gives its readable rows to `decide` once, and saves what that
-        accepts as `save_many` does. Rows that another one holds at that moment may be left out.
+    S01 `move_due` answers a part of a due page as `due` does, with their requests if asked for, gives its readable rows to
+        `decide` once, and saves what that accepts as `save_many` does. Rows that another one holds at that moment may be left
+        out.
     S02 What `decide` raises is passed on, and nothing is saved.
     S03 Of several at once, each row is given to one.
     """
 
-    def move_due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None, decide: Decide) -> Moved:
+    def move_due(
+        self,
+        due: Due,
+        *,
+        until: int,
+        limit: int,
+        after: Cursor | None = None,
+        decide: Decide,
+        include_request: bool = False,
+    ) -> Moved:
         """Decide and save a part of a due page, holding its rows meanwhile. S01 to S03. Each row atomic, not all together."""
         ...
 
@@ -133,7 +143,16 @@ class SharedSweeps(Protocol):
 class AsyncSharedSweeps(Protocol):
     """`SharedSweeps`, awaited; `decide` is a plain function."""
 
-    async def move_due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None, decide: Decide) -> Moved:
+    async def move_due(
+        self,
+        due: Due,
+        *,
+        until: int,
+        limit: int,
+        after: Cursor | None = None,
+        decide: Decide,
+        include_request: bool = False,
+    ) -> Moved:
         """As `SharedSweeps.move_due`."""
         ...
 

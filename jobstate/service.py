@@ -184,6 +184,16 @@ class Jobs(Face):
         hold = self._run(self._start(delivery, endpoint, include_request))
         return Attempt(self._ports, self._scope, hold, endpoint or self._endpoints.get(hold.job.endpoint))
 
+    def take(self, limit: int = 1) -> Sequence[Attempt[Any, Any]]:
+        """Start at most `limit` (1 to 1000) jobs that are pending and due, the longest due first: the database is the queue.
+
+        For jobs without a dispatcher. Of several workers at once each gets others. A job that cannot start is passed by.
+        """
+        return [
+            Attempt(self._ports, self._scope, hold, self._endpoints.get(hold.job.endpoint))
+            for hold in self._run(self._take(limit))
+        ]
+
     def sweep(self) -> SweepReport:
         """Expire, rescue, clean up, forget and relay, once. Safe to run anywhere, at any time, several at once."""
         return self._run(sweeps.sweep(self._trusted()))
@@ -341,6 +351,13 @@ class AsyncJobs(Face):
         """As `Jobs.start`."""
         hold = await self._run(self._start(delivery, endpoint, include_request))
         return AsyncAttempt(self._ports, self._scope, hold, endpoint or self._endpoints.get(hold.job.endpoint))
+
+    async def take(self, limit: int = 1) -> Sequence[AsyncAttempt[Any, Any]]:
+        """As `Jobs.take`."""
+        return [
+            AsyncAttempt(self._ports, self._scope, hold, self._endpoints.get(hold.job.endpoint))
+            for hold in await self._run(self._take(limit))
+        ]
 
     async def sweep(self) -> SweepReport:
         """As `Jobs.sweep`."""

@@ -14,7 +14,7 @@ from jobstate.adapters.sqlalchemy import bulk, schema
 from jobstate.adapters.sqlalchemy.bulk import Step, Steps
 from jobstate.adapters.sqlalchemy.faults import NothingDone, OfTheHost
 from jobstate.adapters.sqlalchemy.lines import Direct, Line, Seen, is_watched
-from jobstate.adapters.sqlalchemy.store import Store
+from jobstate.adapters.sqlalchemy.store import Part, Store
 from jobstate.adapters.sqlalchemy.tables import Tables
 from jobstate.adapters.sqlalchemy.transactions import PartOfAnother, Transactions, make_ready
 from jobstate.effects import Decide, Moved
@@ -187,11 +187,20 @@ class SQLAlchemyRepository:
 
     def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
         """As `Repository.due`."""
-        return self._read(lambda line: self._store.due(line, due, until, limit, after))
+        return self._read(lambda line: self._store.due(line, Part(due, until, limit, after)))
 
-    def move_due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None, decide: Decide) -> Moved:
+    def move_due(
+        self,
+        due: Due,
+        *,
+        until: int,
+        limit: int,
+        after: Cursor | None = None,
+        decide: Decide,
+        include_request: bool = False,
+    ) -> Moved:
         """As `SharedSweeps.move_due`: PostgreSQL passes over the rows that another one holds; SQLite lets it wait."""
-        return self._drive(bulk.move_due(self._store, due, until, limit, after, decide))
+        return self._drive(bulk.move_due(self._store, Part(due, until, limit, after, include_request), decide))
 
     def count(self, where: JobFilter) -> int:
         """As `Repository.count`."""
@@ -345,11 +354,20 @@ class AsyncSQLAlchemyRepository:
 
     async def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
         """As `Repository.due`."""
-        return await self._read(lambda line: self._store.due(line, due, until, limit, after))
+        return await self._read(lambda line: self._store.due(line, Part(due, until, limit, after)))
 
-    async def move_due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None, decide: Decide) -> Moved:
+    async def move_due(
+        self,
+        due: Due,
+        *,
+        until: int,
+        limit: int,
+        after: Cursor | None = None,
+        decide: Decide,
+        include_request: bool = False,
+    ) -> Moved:
         """As `SharedSweeps.move_due`."""
-        return await self._drive(bulk.move_due(self._store, due, until, limit, after, decide))
+        return await self._drive(bulk.move_due(self._store, Part(due, until, limit, after, include_request), decide))
 
     async def count(self, where: JobFilter) -> int:
         """As `Repository.count`."""
