@@ -343,6 +343,12 @@ def make_scope(policy: Policy | None, repository: object, dispatcher: Any, artif
     return Scope(policy, None, dispatching, artifacts is not None, hasattr(repository, "move_due"))
 
 
+def announced(repository: Any, dispatcher: object) -> Any:
+    """The repository of a face: one that tells of new jobs, if it can, where no dispatcher carries them."""
+    announcing = getattr(repository, "announcing", None)
+    return repository if dispatcher is not None or announcing is None else announcing()
+
+
 def by_name(endpoints: Iterable[Endpoint[Any, Any]]) -> dict[str, Endpoint[Any, Any]]:
     """Endpoints by their names."""
     return {instance("endpoints", endpoint, Endpoint).name: endpoint for endpoint in endpoints}

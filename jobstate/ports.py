@@ -169,6 +169,62 @@ class HostTransactions(Protocol):
         ...
 
 
+class Notices(Protocol):
+    """What a repository offers besides, when it can wake workers that wait for pending jobs.
+
+    N01 `wait` of each listener answers True soon after a write of the repository that `announcing` answers has queued a job
+        that is due, and has been committed. One notice stands for all of the following `jobstate.notices.PAUSE`: who hears it
+        looks at once, and once more after that.
+    N02 Without that, it answers False when the seconds have passed.
+
+    A write is done whether it could be announced or not.
+    """
+
+    def announcing(self) -> Any:
+        """The same repository, whose writes tell listeners when they have queued a job that is due. N01."""
+        ...
+
+    def listen(self) -> Listener:
+        """Listen from now on. N01, N02."""
+        ...
+
+
+class Listener(Protocol):
+    """One who waits for notices. For one thread (the async twin: one task) at a time."""
+
+    def wait(self, seconds: float) -> bool:
+        """Whether there was a notice within these seconds, or since the last call. N01, N02. Raises RepositoryError."""
+        ...
+
+    def close(self) -> None:
+        """Listen no more."""
+        ...
+
+
+class AsyncNotices(Protocol):
+    """`Notices`, awaited; `announcing` is a plain method."""
+
+    def announcing(self) -> Any:
+        """As `Notices.announcing`."""
+        ...
+
+    async def listen(self) -> AsyncListener:
+        """As `Notices.listen`."""
+        ...
+
+
+class AsyncListener(Protocol):
+    """`Listener`, awaited."""
+
+    async def wait(self, seconds: float) -> bool:
+        """As `Listener.wait`."""
+        ...
+
+    async def close(self) -> None:
+        """As `Listener.close`."""
+        ...
+
+
 class AsyncRepository(Protocol):
     """`Repository`, awaited; `within` is awaited too."""
 

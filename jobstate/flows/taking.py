@@ -91,17 +91,17 @@ def _held(scope: Scope, starts: Starts, moved: Moved) -> Flow[list[Hold]]:
         if answer is None:
             holds.append(Hold(apply(job, decision), token, decision.attempt))
         elif isinstance(answer, OutcomeUnknownError):
-            asked = Command(Event.START, starts.operation, Facts(token=token, run=job.run))
-            holds += yield from _found(scope, job, asked, answer)
+            holds += yield from _found(scope, Hold(job, token, decision.attempt), starts.operation, answer)
     return holds
 
 
-def _found(scope: Scope, job: AnyJob, asked: Command, lost: OutcomeUnknownError) -> Flow[list[Hold]]:
+def _found(scope: Scope, hold: Hold, operation: str, lost: OutcomeUnknownError) -> Flow[list[Hold]]:
+    asked = Command(Event.START, operation, Facts(token=hold.token, run=hold.job.run))
     try:
-        job = (yield from carry_out(scope, job, asked, failed=lost)).job
+        job = (yield from carry_out(scope, hold.job, asked, failed=lost)).job
     except Exception:  # if it was started after all, its lease runs out
         return []
-    return [Hold(job, asked.facts["token"], job.attempt_count)]
+    return [hold._replace(job=job)]
 
 
 def _one_by_one(scope: Scope, jobs: Sequence[AnyJob]) -> Flow[list[Hold]]:
