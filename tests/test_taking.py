@@ -67,7 +67,7 @@ everywhere = pytest.mark.parametrize("engine", KINDS, indirect=True)
 
 @everywhere
 def test_what_is_taken_has_started_with_its_request_the_longest_due_first(place: Place) -> None:
-    jobs = []
+    jobs: list[Job] = []
     for number in range(5):
         jobs.append(place.create(request={"number": number}))
         place.clock.advance(1)
