@@ -148,10 +148,21 @@ def run_job(
     A BaseException (KeyboardInterrupt, SystemExit) gives the job back and goes on. `on_start` is called with the context.
     """
     try:
-        context = Context(jobs.start(delivery))
+        attempt = jobs.start(delivery)
     except Exception as error:
         return _not_started(delivery, error)
-    attempt = context.attempt
+    return run_attempt(attempt, handler, retry_exceptions=retry_exceptions, on_start=on_start)
+
+
+def run_attempt(
+    attempt: Attempt[Any, Any],
+    handler: Handler,
+    *,
+    retry_exceptions: bool = True,
+    on_start: Callable[[Context], object] | None = None,
+) -> RunResult:
+    """`run_job`, from an attempt that was started."""
+    context = Context(attempt)
     try:
         if on_start is not None:
             on_start(context)
@@ -216,6 +227,17 @@ async def async_run_job(
         attempt = await _started(jobs, delivery)
     except Exception as error:
         return _not_started(delivery, error)
+    return await async_run_attempt(attempt, handler, retry_exceptions=retry_exceptions, on_start=on_start)
+
+
+async def async_run_attempt(
+    attempt: AsyncAttempt[Any, Any],
+    handler: AsyncHandler,
+    *,
+    retry_exceptions: bool = True,
+    on_start: Callable[[AsyncContext], object] | None = None,
+) -> RunResult:
+    """`run_attempt`, awaited."""
     context = AsyncContext(attempt)
     try:
         if on_start is not None:

@@ -20,7 +20,8 @@ from sqlalchemy import URL, NullPool, create_engine
 
 from jobstate import Jobs
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
-from jobstate.serve import api_keys, open_engine
+from jobstate.database import open_engine
+from jobstate.serve import api_keys
 from tests.postgresql import emptied, engine_of
 
 ROOT = Path(__file__).parent.parent
