@@ -16,6 +16,7 @@ from jobstate.lifecycle import MACHINE
 from jobstate.testing.contracts import DispatcherContract, NoticesContract, RepositoryContract, SharedSweepsContract, clauses
 from jobstate.testing.contracts.clauses import Contract
 from tests.postgresql import emptied, engine_of
+from tests.procrastinate_tables import prepared
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -50,10 +51,11 @@ def _run(folder: Path, *arguments: str, **variables: str) -> subprocess.Complete
 
 
 def _database(request: pytest.FixtureRequest) -> str:
-    """An empty one, on the server that the tests share."""
+    """An empty one, on the server that the tests share; with procrastinate's schema, as its own command makes it."""
     url: URL = request.getfixturevalue("server").set(drivername="postgresql+psycopg")
     engine = engine_of(url)
     emptied(engine)
+    prepared(engine, url)
     engine.dispose()
     return url.render_as_string(hide_password=False)
 

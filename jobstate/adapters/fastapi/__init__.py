@@ -8,6 +8,7 @@ faults         the errors of the library, as HTTP says them
 route          bounds a body, and gives every fault one form
 desk           the service, of whichever colour
 documentation  what the OpenAPI document says of the answers
+cloud_tasks    `cloud_tasks_router`: where Cloud Tasks delivers to; no part of the job API, and of another extra
 """
 
 from jobstate.adapters.fastapi.router import jobs_router
