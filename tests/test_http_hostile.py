@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from jobstate import Jobs
 from jobstate.memory import MemoryRepository
 from tests.support import ENDPOINT, REQUEST
-from tests.web import BODY, error, fields, make_app
+from tests.web import BODY, Documented, error, fields, make_app
 
 JSON = {"Content-Type": "application/json"}
 ODD = st.text(max_size=30) | st.sampled_from(
@@ -31,7 +31,7 @@ MANY = settings(deadline=None, max_examples=60)
 @pytest.fixture(scope="module")
 def service() -> tuple[Jobs, TestClient]:
     jobs = Jobs(MemoryRepository())
-    return jobs, TestClient(make_app(jobs, body_limit=2_000_000), headers={"Api-Key": "key-a"})
+    return jobs, Documented(make_app(jobs, body_limit=2_000_000), headers={"Api-Key": "key-a"})
 
 
 def named(response: Any) -> None:

@@ -42,8 +42,8 @@ def _invalid(error: InvalidInputError) -> Problem:
 
 
 def invalid(faults: Sequence[InvalidInputError]) -> Problem:
-    """A request with these faults. The message tells the first one, the details all of them, up to SHOWN."""
-    told = [{"field": fault.field, "problem": fault.problem} for fault in faults[:SHOWN]]
+    """A request with these faults. The message tells the first one, the details all of them."""
+    told = [{"field": fault.field, "problem": fault.problem} for fault in faults]
     return Problem(422, "invalid_request", str(faults[0]), {"errors": told})
 
 
@@ -120,7 +120,7 @@ def answer(problem: Problem, retry_after: int) -> Response:
 
 
 def faults_of(errors: Sequence[Any]) -> list[InvalidInputError]:
-    """FastAPI's faults of a request as the library's."""
+    """FastAPI's faults of a request as the library's, at most SHOWN."""
     return [_fault_of(error) for error in errors[:SHOWN]]
 
 
