@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +167,18 @@ def expiry(url: URL, rows: int = 100_000) -> None:
     def swept() -> None:
         assert jobs.expire().failed == 0
 
+    def shared() -> None:
+        with ThreadPoolExecutor(2) as sweepers:
+            reports = [each.result() for each in (sweepers.submit(jobs.expire), sweepers.submit(jobs.expire))]
+        assert sum(report.moved for report in reports) == rows
+
     def bare() -> None:
         with engine.connect() as connection:
             connection.exec_driver_sql(_EXPIRE, {"now": now, "changes": changes})
 
-    compare(f"expire {rows:,} on PostgreSQL, history on / one bare statement", swept, bare, rounds=3, before=prepared)
+    title = f"expire {rows:,} on PostgreSQL, history on"
+    compare(f"{title} / one bare statement", swept, bare, rounds=3, before=prepared)
+    compare(f"{title}, by two sweepers / one bare statement", shared, bare, rounds=3, before=prepared)
     emptied(engine)
     engine.dispose()
 

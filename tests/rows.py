@@ -27,7 +27,7 @@ SELECT
 FROM (
     SELECT n, 1700000000 + n / 10 AS second, CASE
         WHEN kind < 2 THEN 'queued' WHEN kind < 3 THEN 'in_progress' WHEN kind < 4 THEN 'validating'
-        WHEN kind < 10 THEN 'failed' WHEN kind < 14 THEN 'cancelled' WHEN kind < 40 THEN 'expired' ELSE 'completed'
+        WHEN kind < 10 THEN 'failed' WHEN kind < 14 THEN 'cancelled' WHEN kind < 40 AND NOT :due THEN 'expired' ELSE 'completed'
     END AS status
     FROM (SELECT n, (n * 7919) % 100 AS kind FROM generate_series(CAST(:low AS bigint), CAST(:high AS bigint)) AS n) AS numbers
 ) AS kinds
@@ -35,7 +35,7 @@ FROM (
 
 
 def filled(engine: Engine, high: int, low: int = 1, *, prefix: str = "jobstate_", due: bool = False) -> None:
-    """Jobs numbered from `low` to `high`, and statistics of the table; with `due`, all of them are past their time."""
+    """Jobs numbered from `low` to `high`, and statistics of the table; with `due`, all past their time, none expired."""
     with engine.begin() as connection:
         connection.execute(text(_FILL.format(prefix=prefix)), {"low": low, "high": high, "due": due})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

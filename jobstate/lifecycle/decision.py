@@ -121,22 +121,27 @@ class Accepted(NamedTuple):
     @property
     def record(self) -> HistoryRecord | None:
         """The history record that is written with the save; None for an event that leaves none."""
+        fields = self.record_fields
+        return None if fields is None else construct(HistoryRecord, **fields)
+
+    @property
+    def record_fields(self) -> dict[str, Any] | None:
+        """The fields of `record`, for a store that writes thousands."""
         if self.event in UNRECORDED:
             return None
-        return construct(
-            HistoryRecord,
-            job_id=self.job_id,
-            version=self.version + 1,
-            event=self.event,
-            source=self.source,
-            target=self.target,
-            at=self.at,
-            attempt=self.attempt,
-            operation=self.operation,
-            actor=self.actor,
-            reason=self.reason,
-            changes={name: plain(value) for name, value in self.changes.items() if name not in PAYLOADS},
-        )
+        return {
+            "job_id": self.job_id,
+            "version": self.version + 1,
+            "event": self.event,
+            "source": self.source,
+            "target": self.target,
+            "at": self.at,
+            "attempt": self.attempt,
+            "operation": self.operation,
+            "actor": self.actor,
+            "reason": self.reason,
+            "changes": {name: plain(value) for name, value in self.changes.items() if name not in PAYLOADS},
+        }
 
 
 class Already(NamedTuple):

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
+from sqlalchemy import URL
+
 from jobstate.ports import Dispatcher
 from jobstate.worker import Handler
 from tests.engines.place import Place
@@ -18,6 +20,8 @@ class Engine(ABC):
     name: ClassVar[str]
     has_broker: ClassVar[bool] = True
     """Whether there is a broker that can be down while the database is not."""
+    has_deliveries: ClassVar[bool] = True
+    """Whether anything is carried to the workers; without, they take jobs from the database."""
     interrupt: ClassVar[signal.Signals] = signal.SIGTERM
     """What makes its worker interrupt what runs, give it back, and stop."""
     drain: ClassVar[signal.Signals] = signal.SIGTERM
@@ -31,6 +35,8 @@ class Engine(ABC):
 
     broker: str
     """The broker's address; it stays the same."""
+    database: URL
+    """The database of the jobs; set before the start."""
 
     @abstractmethod
     def __init__(self, folder: Path) -> None:
@@ -45,8 +51,8 @@ class Engine(ABC):
         """Take the broker down, hard; nothing where it is down."""
 
     @abstractmethod
-    def dispatcher(self) -> Dispatcher:
-        """A dispatcher for the side of the host."""
+    def dispatcher(self) -> Dispatcher | None:
+        """A dispatcher for the side of the host; None where nothing is carried."""
 
     @classmethod
     @abstractmethod

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from tests.engines.database_engine import DatabaseEngine
 from tests.engines.engine import Engine
 from tests.engines.redis_engines import CeleryEngine, DramatiqEngine, HerokuRQEngine, RemappedCeleryEngine, RQEngine
+from tests.engines.task_engines import CloudTasksEngine, ProcrastinateEngine
 
-ENGINES: dict[str, type[Engine]] = {engine.name: engine for engine in (CeleryEngine, DramatiqEngine, RQEngine)}
+_ALL: list[type[Engine]] = [
+    DatabaseEngine,
+    CeleryEngine,
+    DramatiqEngine,
+    RQEngine,
+    ProcrastinateEngine,
+    CloudTasksEngine,
+]
+
+ENGINES = {engine.name: engine for engine in _ALL}
 """By name."""
 
-VARIANTS: dict[str, type[Engine]] = {engine.name: engine for engine in (RemappedCeleryEngine, HerokuRQEngine)}
+_STOPPED_OTHERWISE: list[type[Engine]] = [RemappedCeleryEngine, HerokuRQEngine]
+
+VARIANTS = {engine.name: engine for engine in _STOPPED_OTHERWISE}
 """The same engines, whose workers are stopped in another way."""

@@ -36,8 +36,10 @@ class Scene:
 
     @property
     def dispatcher(self) -> Dispatcher:
-        """Another dispatcher of the host's."""
-        return self.engine.dispatcher()
+        """Another dispatcher of the host's, where there is one."""
+        dispatcher = self.engine.dispatcher()
+        assert dispatcher is not None
+        return dispatcher
 
     def create(self, count: int = 1, **request: object) -> list[str]:
         """Jobs with this request, by id."""
@@ -64,7 +66,7 @@ class Scene:
 
     def be_patient(self) -> None:
         """Many jobs are to wait in the queue."""
-        self.jobs = self.place.jobs(self.dispatcher, PATIENT)
+        self.jobs = self.place.jobs(self.engine.dispatcher(), PATIENT)
 
     def until_begun(self, count: int) -> None:
         """So many starts are logged, of whatever job."""
@@ -135,6 +137,7 @@ def scene_of(engine: Engine, database: URL, folder: Path) -> Generator[Scene]:
     url = database.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     place = Place(engine.name, url, engine.broker, str(folder))
     place.prepare()
+    engine.database = database
     engine.start()
     try:
         with workers_of(place, engine.environment) as workers:

@@ -28,7 +28,6 @@ from jobstate.model import (
     JobWarning,
     Lease,
     construct,
-    plain,
     stored_job,
 )
 from jobstate.payload import encode
@@ -40,9 +39,14 @@ _ARTIFACTS: TypeAdapter[tuple[Artifact, ...]] = TypeAdapter(tuple[Artifact, ...]
 _WARNINGS: TypeAdapter[tuple[JobWarning, ...]] = TypeAdapter(tuple[JobWarning, ...])
 _TEXTS: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
 
+
+def _texts(text: str) -> dict[str, str]:
+    return {} if text == "{}" else _TEXTS.validate_json(text)
+
+
 _JSON: dict[str, Callable[[str], object]] = {
-    "metadata": _TEXTS.validate_json,
-    "trace_context": _TEXTS.validate_json,
+    "metadata": _texts,
+    "trace_context": _texts,
     "request_artifacts": _ARTIFACTS.validate_json,
     "response_artifacts": _ARTIFACTS.validate_json,
     "error": JobError.model_validate_json,
@@ -64,11 +68,14 @@ _PLAIN = tuple(name for name in JOB_COLUMNS if name not in {*_WHOLE, *_READ, *_L
 SNAPSHOT = (*_WHOLE, *_PLAIN, *_READ, *_LEASE)
 """The columns of the JSON array, in order: those together that are read in one way."""
 
+_ARE_WHOLE = [int] * len(_WHOLE)
 _AS_IT_STANDS = len(_WHOLE) + len(_PLAIN)
-_ABSENT = {"object": "job", "request": None, "response": None}
+_READERS = tuple(_READ.items())
+_FIELDS = (*SNAPSHOT[: -len(_LEASE)], "lease", "progress", "object", "request", "response")
+"""The fields of a job, in the order in which they are put together."""
 
-_APART = frozenset({"object", "request", "response", "lease"})
-"""Fields that are no columns of the jobs table under their own name."""
+_WRITTEN = frozenset({*_JSON, "status", "object", "request", "response", "lease"})
+"""Fields that are not columns as they stand."""
 
 
 def compact(value: Any) -> str:
@@ -80,15 +87,15 @@ def row_of(fields: Mapping[str, Any]) -> Row:
     """The columns for a job's fields, payloads left out."""
     row: Row = {}
     for name, value in fields.items():
-        if name == "lease":
+        if name not in _WRITTEN:
+            row[name] = value
+        elif name in _JSON:
+            row[name] = None if value is None else compact(value)
+        elif name == "status":
+            row[name] = str(value)  # a third of the time of `value.value`
+        elif name == "lease":
             row["lease_token"] = value and value.token
             row["lease_expires_at"] = value and value.expires_at
-        elif name in _JSON:
-            row[name] = None if value is None else compact(plain(value))
-        elif name == "status":
-            row[name] = value.value
-        elif name not in _APART:
-            row[name] = value
     return row
 
 
@@ -115,21 +122,19 @@ def _decode_payload(name: str, text: str | None) -> Any:
 def job_of(snapshot: str, progress: float | None, payloads: Mapping[str, str | None]) -> AnyJob:
     """The job of a row: its JSON array, and the payloads that were asked for. Raises UnreadableJobError."""
     values: list[Any] = from_json(snapshot)
-    state: Row = dict(zip(SNAPSHOT, values, strict=True))
-    token, end = state.pop("lease_token"), state.pop("lease_expires_at")
-    state["lease"] = None if token is None else construct(Lease, token=token, expires_at=end)
-    state["progress"] = progress
-    state |= _ABSENT
+    token, end = values[-2:]
+    values[-2:] = [None if token is None else construct(Lease, token=token, expires_at=end), progress, "job", None, None]
+    state: Row = dict(zip(_FIELDS, values, strict=True))
     name = ""
     try:
-        for (name, read), value in zip(_READ.items(), values[_AS_IT_STANDS:], strict=False):
+        for (name, read), value in zip(_READERS, values[_AS_IT_STANDS:], strict=False):
             if value is not None:
                 state[name] = read(value)
         for name, text in payloads.items():
             state[name] = _decode_payload(name, text)
-        for name, value in zip(_WHOLE, values, strict=False):  # noqa: B007  # the error tells which
-            if type(value) is not int:
-                raise TypeError(f"{value!r} is not a whole number")
+        if list(map(type, values[: len(_WHOLE)])) != _ARE_WHOLE:
+            name, value = next((name, state[name]) for name in _WHOLE if type(state[name]) is not int)
+            raise TypeError(f"{value!r} is not a whole number")
     except KeyError as error:
         raise UnreadableJobError(str(state["id"]), name, f"{error} is none that this version knows") from error
     except (ValueError, TypeError, LookupError) as error:
@@ -149,8 +154,8 @@ def jobs_of(rows: Sequence[Any], payloads: Sequence[str]) -> tuple[list[AnyJob],
     return jobs, unreadable
 
 
-_RECORD = ("job_id", "version", "at", "attempt", "operation", "actor", "reason")
 RECORD_COLUMNS = ("job_id", "version", "event", "source", "target", "at", "attempt", "operation", "actor", "reason", "changes")
+_RECORD_NAMES = tuple(f"record_{name}" for name in RECORD_COLUMNS)
 
 
 def record_of(row: Sequence[Any]) -> HistoryRecord:
@@ -166,6 +171,17 @@ def record_of(row: Sequence[Any]) -> HistoryRecord:
     return construct(HistoryRecord, **fields)
 
 
+def _record_values(fields: Mapping[str, Any]) -> Row:
+    """The columns of a history record, by the names of their parameters."""
+    values = dict(zip(_RECORD_NAMES, map(fields.__getitem__, RECORD_COLUMNS), strict=True))
+    source = fields["source"]
+    values["record_event"] = str(fields["event"])
+    values["record_source"] = None if source is None else str(source)
+    values["record_target"] = str(fields["target"])
+    values["record_changes"] = compact(fields["changes"])
+    return values
+
+
 Shape = tuple[tuple[str, ...], tuple[tuple[str, bool], ...], bool]
 """The columns that are written, the payloads and whether each is there, and whether there is a record."""
 
@@ -179,19 +195,14 @@ class Write:
 
     __slots__ = ("job_id", "shape", "values", "version")
 
-    def __init__(self, job_id: str, version: int, fields: Mapping[str, Any], record: HistoryRecord | None) -> None:
+    def __init__(self, job_id: str, version: int, fields: Mapping[str, Any], record: Mapping[str, Any] | None) -> None:
         values = row_of(fields)
         columns = tuple(values)
         payloads = payloads_of(fields)
         for name, text in payloads.items():
             values[f"payload_{name}"] = text
         if record is not None:
-            for name in _RECORD:
-                values[f"record_{name}"] = getattr(record, name)
-            values["record_event"] = str(record.event)
-            values["record_source"] = None if record.source is None else record.source.value
-            values["record_target"] = record.target.value
-            values["record_changes"] = compact(record.changes)
+            values |= _record_values(record)
         values["at_id"], values["at_version"] = job_id, version
         self.job_id, self.version, self.values = job_id, version, values
         self.shape: Shape = (columns, tuple((name, text is not None) for name, text in payloads.items()), record is not None)
@@ -200,9 +211,10 @@ class Write:
     def new(cls, job: AnyJob, record: HistoryRecord | None) -> Write:
         """A job that is to be stored, with the payloads that it has."""
         absent = {name for name in PAYLOADS if getattr(job, name) is None}
-        return cls(job.id, job.version, {name: value for name, value in job.__dict__.items() if name not in absent}, record)
+        fields = {name: value for name, value in job.__dict__.items() if name not in absent}
+        return cls(job.id, job.version, fields, None if record is None else record.__dict__)
 
     @classmethod
     def moved(cls, transition: Accepted, *, recorded: bool) -> Write:
         """A transition that is to be saved, with its record if records are kept."""
-        return cls(transition.job_id, transition.version, transition.changes, transition.record if recorded else None)
+        return cls(transition.job_id, transition.version, transition.changes, transition.record_fields if recorded else None)

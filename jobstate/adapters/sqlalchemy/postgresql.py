@@ -39,10 +39,13 @@ from sqlalchemy.types import TypeEngine
 from jobstate.adapters.sqlalchemy.backend import Backend
 from jobstate.adapters.sqlalchemy.codec import RECORD_COLUMNS, Shape, Write, compact
 from jobstate.adapters.sqlalchemy.lines import Line
+from jobstate.adapters.sqlalchemy.notices import channel_of
 from jobstate.adapters.sqlalchemy.tables import Tables
 from jobstate.errors import InvalidInputError
 
 _AT = ("at_id", "at_version")
+_BESIDE = ("payload_", "record_")
+"""How the names of what goes to other tables begin."""
 
 
 class PostgreSQL(Backend):
@@ -55,6 +58,7 @@ class PostgreSQL(Backend):
     def __init__(self, tables: Tables, dialect: Dialect, *, history: bool) -> None:
         super().__init__(tables, dialect, history=history)
         self._delete = self.kept.prepare(self._deletion())
+        self.channel = channel_of(tables)
 
     def snapshot(self, columns: Sequence[ColumnElement[Any]]) -> ColumnElement[str]:
         """As `Backend.snapshot`."""
@@ -80,6 +84,10 @@ class PostgreSQL(Backend):
     def many(self, values: Sequence[str]) -> object:
         """As `Backend.many`."""
         return list(values)
+
+    def notify(self, line: Line) -> None:
+        """As `Backend.notify`."""
+        _ = line.send(f'NOTIFY "{self.channel}"')
 
     def join(self, line: Line) -> None:
         """As `Backend.join`: the driver begins one, unless it is told not to."""
@@ -156,10 +164,12 @@ class PostgreSQL(Backend):
         """As `Backend.save_many`."""
         shape = writes[0].shape
         types, first = self._types(shape), writes[0].values
-        own: list[str] = [name for name in types if name in _AT or any(write.values[name] != first[name] for write in writes)]
-        shared = {name: first[name] for name in types if name not in own}
+        columns = {name: [write.values[name] for write in writes] for name in types}
+        same = [name for name, values in columns.items() if values.count(first[name]) == len(writes)]
+        shared = {name: first[name] for name in same if name not in _AT}
         statement = self.kept.get(("save many", shape, *shared), lambda: self._saving_many(shape, shared))
-        rows = [{name: write.values[name] for name in own} for write in writes]
+        own = [name for name in types if name not in shared]
+        rows = [dict(zip(own, row, strict=True)) for row in zip(*(columns[name] for name in own), strict=True)]
         row: Any = statement.run(line, {**shared, "rows": compact(rows), "asked": len(rows)}).rows[0]
         if row[0] == len(rows):
             return [True] * len(rows)
@@ -180,12 +190,12 @@ class PostgreSQL(Backend):
 
         here = (jobs.c.id == asked.c.at_id) & (jobs.c.version == asked.c.at_version)
         changes = {name: cast(value(name, asked), jobs.c[name].type) for name in names}
-        moved = update(jobs).where(here).values(changes).returning(jobs.c.id).cte("moved")
-        both = select(moved.c.id, *asked.c).join_from(moved, asked, moved.c.id == asked.c.at_id).subquery("both")
+        beside = [asked.c[name] for name in types if name.startswith(_BESIDE) and name not in shared]
+        moved = update(jobs).where(here).values(changes).returning(jobs.c.id, *beside).cte("moved")
         parts: list[Any] = [self._drop(moved, name) for name, there in payloads if not there]
-        parts += [self._put(both, name, value(f"payload_{name}", both)) for name, there in payloads if there]
+        parts += [self._put(moved, name, value(f"payload_{name}", moved)) for name, there in payloads if there]
         if recorded:
-            parts.append(self._note(both, {name: value(f"record_{name}", both) for name in RECORD_COLUMNS[1:]}))
+            parts.append(self._note(moved, {name: value(f"record_{name}", moved) for name in RECORD_COLUMNS[1:]}))
         count = func.count()
         which = case((count < bindparam("asked", type_=Integer), func.array_agg(moved.c.id)))
         return _with(select(count, which).select_from(moved), parts)
