@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine
 
-from benchmarks import core, engines, http, parts, sql
+from benchmarks import core, engines, http, parts, sql, tasks
 from benchmarks.measure import RESULTS, ROUNDS
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
 from jobstate.memory import MemoryRepository
@@ -69,7 +69,10 @@ def run_engines() -> None:
         repository = SQLAlchemyRepository(engine)
         repository.create_schema()
         engines.overhead(repository, "on PostgreSQL")
+        emptied(engine)
         engine.dispose()
+        tasks.procrastinate(url)
+        tasks.cloud_tasks(url)
 
 
 PARTS = {"core": run_core, "sql": run_sql, "parts": run_parts, "http": run_http, "engines": run_engines}
