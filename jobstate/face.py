@@ -332,7 +332,8 @@ def make_scope(policy: Policy | None, repository: object, dispatcher: Any, artif
     dispatching = Dispatching.NEVER
     if dispatcher is not None:
         dispatching = Dispatching.WITHIN if dispatcher.transactional else Dispatching.AFTER
-    return Scope(policy, None, dispatching, artifacts is not None, hasattr(repository, "move_due"))
+    shares, delays = hasattr(repository, "move_due"), hasattr(dispatcher, "dispatch_at")
+    return Scope(policy, None, dispatching, artifacts is not None, shares, delays)
 
 
 def by_name(endpoints: Iterable[Endpoint[Any, Any]]) -> dict[str, Endpoint[Any, Any]]:

@@ -149,8 +149,9 @@ class Jobs(Face):
         return self._run(self._retry(job_id, retry_key, actor, reason, include_request))
 
     def dispatch(self, job_id: str) -> Job:
-        """Give a job to the dispatcher now, if it is pending and due: after the commit of the transaction that queued it.
+        """Give a job to the dispatcher now, if it is pending: after the commit of the transaction that queued it.
 
+        One that is not due yet is given to a dispatcher that can delay, and else left to the sweep that finds it due.
         A dispatcher's failure is no error: the next sweep dispatches what is still pending.
         """
         return self._run(self._dispatch(job_id))

@@ -179,7 +179,7 @@ MUTANTS = [
     Mutant(
         "a dispatch is marked before it is made",
         "flows/dispatch.py",
-        "    taken: object = yield from Dispatch(job.delivery, name)\n    if is_storable_name(taken):  # an engine that has no name of its own for the task goes by ours\n        name = taken\n",
+        "    taken: object = yield from Dispatch(job.delivery, name, early)\n    if is_storable_name(taken):  # an engine that has no name of its own for the task goes by ours\n        name = taken\n",
         "",
     ),
     Mutant(
