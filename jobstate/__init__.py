@@ -40,7 +40,7 @@ from jobstate.model import (
     JobWarning,
     Lease,
 )
-from jobstate.policy import Policy
+from jobstate.policy import Backoff, Policy
 from jobstate.service import AsyncJobs, Jobs
 from jobstate.worker import JobFailed, async_run_job, run_job
 
@@ -56,6 +56,7 @@ __all__ = [
     "AsyncContext",
     "AsyncJobs",
     "Attempt",
+    "Backoff",
     "BulkStoppedError",
     "Context",
     "Delivery",

@@ -198,8 +198,8 @@ MUTANTS = [
     Mutant(
         "a create makes another after a lost answer",
         "flows/commands.py",
-        "return (yield from Insert(new, creation_record(new, actor), name)) or new",
-        "return (yield from Insert(evolve(new, {'id': (yield from NewId(IdKind.JOB)), 'idempotency_key': None}), creation_record(new, actor), name)) or new",
+        "return (yield from Insert(new, creation_record(new, actor), name, early)) or new",
+        "return (yield from Insert(evolve(new, {'id': (yield from NewId(IdKind.JOB)), 'idempotency_key': None}), creation_record(new, actor), name, early)) or new",
     ),
     Mutant(
         "artifacts go before the clean-up is saved",
