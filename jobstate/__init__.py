@@ -28,6 +28,7 @@ from jobstate.errors import (
     UnreadableJobError,
 )
 from jobstate.lifecycle import Accepted, Already, Refused, allowed_events, apply, decide, explain
+from jobstate.loop import AsyncWorker, Worker, async_work, work
 from jobstate.model import (
     Delivery,
     Event,
@@ -55,6 +56,7 @@ __all__ = [
     "AsyncAttempt",
     "AsyncContext",
     "AsyncJobs",
+    "AsyncWorker",
     "Attempt",
     "Backoff",
     "BulkStoppedError",
@@ -88,10 +90,13 @@ __all__ = [
     "TableError",
     "TransitionError",
     "UnreadableJobError",
+    "Worker",
     "allowed_events",
     "apply",
     "async_run_job",
+    "async_work",
     "decide",
     "explain",
     "run_job",
+    "work",
 ]

@@ -45,6 +45,13 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--workers", type=int, default=4, help="how many jobs run at once (default 4)")
     serve.add_argument("--grace", type=float, default=10, help="seconds for what runs when it is stopped (default 10)")
     serve.set_defaults(run=_serve, extra="serve")
+    work = commands.add_parser("work", help="take pending jobs from a database and run a handler on them")
+    work.add_argument("handler", metavar="MODULE:HANDLER", help="a function of a request and a context")
+    work.add_argument("--database", default=str(DATABASE), help=f"a SQLite file, or a URL (default {DATABASE})")
+    work.add_argument("--concurrency", type=int, default=10, help="how many jobs run at once, in threads (default 10)")
+    work.add_argument("--poll", type=float, default=1.0, help="seconds between two looks of who is idle (default 1)")
+    work.add_argument("--grace", type=float, default=10.0, help="seconds for what runs when it is stopped (default 10)")
+    work.set_defaults(run=_work, extra="postgresql")
     for command in (demo, jobs):
         command.add_argument("--database", type=Path, default=DATABASE, help=f"a SQLite file (default {DATABASE})")
     return parser
@@ -93,6 +100,23 @@ def _serve(options: argparse.Namespace) -> int:
         workers=options.workers,
         grace=options.grace,
     )
+    return 0
+
+
+def _work(options: argparse.Namespace) -> int:
+    from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
+    from jobstate.database import open_engine
+    from jobstate.loop import handler_named, work
+    from jobstate.service import Jobs
+
+    handler = handler_named(options.handler)
+    engine = open_engine(options.database, connections=options.concurrency + 1)
+    repository = SQLAlchemyRepository(engine)
+    repository.create_schema()
+    try:
+        work(Jobs(repository), handler, concurrency=options.concurrency, poll=options.poll, grace=options.grace)
+    finally:
+        engine.dispose()
     return 0
 
 

@@ -143,6 +143,7 @@ class MoveDue(Effect[Moved]):
     limit: int
     after: Cursor | None
     decide: Decide
+    include_request: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from jobstate.drivers import Ports
 from jobstate.effects import Flow
 from jobstate.endpoint import Endpoint
 from jobstate.errors import InvalidInputError, JobNotFoundError
-from jobstate.flows import attempts, commands, many, reading
+from jobstate.flows import attempts, commands, many, reading, sweeps, taking
 from jobstate.flows.many import BulkOutcome
 from jobstate.flows.settle import Dispatching, Scope
 from jobstate.flows.whole import is_degraded
@@ -286,6 +286,14 @@ class Face:
         check = _anything if endpoint is None else endpoint.check
         return attempts.start(self._scope, delivery, check, include_request=include_request)
 
+    def _take(self, limit: int) -> Flow[list[attempts.Hold]]:
+        if type(limit) is not int or not 1 <= limit <= sweeps.PAGE:
+            raise InvalidInputError("limit", f"a whole number from 1 to {sweeps.PAGE} is needed, not {limit!r}")
+        scope = self._trusted()
+        if scope.dispatching is not Dispatching.NEVER:
+            raise InvalidInputError("dispatcher", "it carries the jobs: Jobs without one takes them from the repository")
+        return taking.take(scope, limit)
+
     def _trusted(self) -> Scope:
         if self._scope.organization_id is not None:
             raise InvalidInputError("organization_id", "sweeps run for all organizations: call them on the unscoped face")
@@ -334,6 +342,12 @@ def make_scope(policy: Policy | None, repository: object, dispatcher: Any, artif
         dispatching = Dispatching.WITHIN if dispatcher.transactional else Dispatching.AFTER
     shares, delays = hasattr(repository, "move_due"), hasattr(dispatcher, "dispatch_at")
     return Scope(policy, None, dispatching, artifacts is not None, shares, delays)
+
+
+def announced(repository: Any, dispatcher: object) -> Any:
+    """The repository of a face: one that tells of new jobs, if it can, where no dispatcher carries them."""
+    announcing = getattr(repository, "announcing", None)
+    return repository if dispatcher is not None or announcing is None else announcing()
 
 
 def by_name(endpoints: Iterable[Endpoint[Any, Any]]) -> dict[str, Endpoint[Any, Any]]:

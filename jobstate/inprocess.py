@@ -6,34 +6,25 @@ again after `Policy.redispatch_after`.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from heapq import heapify, heappop, heappush
-from threading import Condition, Thread
 from typing import Any, NamedTuple
 
 from jobstate.context import AsyncContext, Context
+from jobstate.crew import AsyncCrew, Crew
 from jobstate.drivers import SystemClock
 from jobstate.errors import DispatchError
 from jobstate.model import Delivery
 from jobstate.ports import Clock
 from jobstate.service import AsyncJobs, Jobs
-from jobstate.worker import AsyncHandler, Handler, RunFate, RunResult, async_run_job, give_back, run_job
+from jobstate.worker import AsyncHandler, Handler, RunFate, RunResult, async_run_job, run_job
 
 _AGAIN = 1
 """Seconds until a delivery whose start met an error is tried again."""
 
 _AHEAD = 300
 """Seconds for which a delivery may wait for its time here. One further off is safer in its row, where the relay finds it."""
-
-
-logger = logging.getLogger("jobstate.inprocess")
-
-
-class _OverError(BaseException):
-    """The grace is over: what starts now is given back at once."""
 
 
 class _Item(NamedTuple):
@@ -59,15 +50,12 @@ class _Waiting:
         self._names: dict[Delivery, str] = {}
         self._count = 0
         self._delayed = 0
-        self.closed = False
 
     def __len__(self) -> int:
         return len(self._items)
 
     def add(self, task_name: str, delivery: Delivery, not_before: int | None = None) -> str:
         """The name under which the delivery waits: of a run that waits already, the first one."""
-        if self.closed:
-            raise DispatchError("the dispatcher was stopped: it takes nothing any more")
         if delivery in self._names:
             return self._names[delivery]
         delayed = not_before is not None
@@ -79,8 +67,9 @@ class _Waiting:
         self._push(not_before or 0, task_name, delivery, delayed=delayed)
         return task_name
 
-    def put_back(self, item: _Item, result: RunResult) -> None:
-        if item.delivery not in self._names:
+    def done(self, item: _Item, result: RunResult) -> None:
+        """What was returned waits again."""
+        if result.fate is RunFate.RETURNED and item.delivery not in self._names:
             not_before = self._clock.now() + _AGAIN if result.not_before is None else result.not_before
             self._push(not_before, item.task_name, item.delivery)
 
@@ -125,50 +114,42 @@ class ThreadDispatcher:
     transactional = False
 
     def __init__(self, *, workers: int = 4, limit: int = 1000, clock: Clock | None = None) -> None:
-        if workers < 1:
-            raise ValueError(f"workers: at least 1 thread is needed, not {workers}")
-        self._workers = workers
         self._waiting = _Waiting(limit, clock or SystemClock())
-        self._changed = Condition()
-        self._running: dict[int, Context] = {}
-        self._threads: list[Thread] = []
-        self._busy = 0
-        self._over = False
+        self._crew = Crew(workers, self._waiting)
 
     def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
         """As `Dispatcher.dispatch`. Raises DispatchError when it is full or stopped."""
-        with self._changed:
+        with self._crew.changed:
+            _check_open(self._crew.closed)
             name = self._waiting.add(task_name, delivery)
-            self._changed.notify_all()
+            self._crew.changed.notify_all()
         return name
 
     def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:
         """As `DelayedDispatch.dispatch_at`. Raises DispatchError also when it is due in more than five minutes."""
-        with self._changed:
+        with self._crew.changed:
+            _check_open(self._crew.closed)
             name = self._waiting.add(task_name, delivery, not_before)
-            self._changed.notify_all()
+            self._crew.changed.notify_all()
         return name
 
     def revoke(self, task_name: str) -> None:
         """As `Dispatcher.revoke`: what has not begun is dropped."""
-        with self._changed:
+        with self._crew.changed:
             self._waiting.remove(task_name)
-            self._changed.notify_all()
+            self._crew.changed.notify_all()
 
     def wake(self) -> None:
         """Look at the clock again: for a clock that was set by hand."""
-        with self._changed:
-            self._changed.notify_all()
+        self._crew.notify()
 
     def start(self, jobs: Jobs, handler: Handler, *, retry_exceptions: bool = True) -> None:
         """Begin to run deliveries. Once."""
-        if self._threads:
-            raise RuntimeError("the dispatcher was started before: make another one")
-        for number in range(self._workers):
-            arguments = (number, jobs, handler, retry_exceptions)
-            self._threads.append(Thread(target=self._work, args=arguments, name=f"jobstate-{number}", daemon=True))
-        for thread in self._threads:
-            thread.start()
+
+        def run(item: _Item, note: Callable[[Context], None]) -> RunResult:
+            return run_job(jobs, item.delivery, handler, retry_exceptions=retry_exceptions, on_start=note)
+
+        self._crew.start(run)
 
     @contextmanager
     def running(self, jobs: Jobs, handler: Handler, *, grace: float = 10.0) -> Generator[None]:
@@ -184,70 +165,15 @@ class ThreadDispatcher:
 
         A delivery that was given with a time is waited for once its time has come; one that its worker put back, always.
         """
-        with self._changed:
-            return self._changed.wait_for(self._is_idle, timeout)
+        with self._crew.changed:
+            return self._crew.changed.wait_for(self._is_idle, timeout)
 
     def _is_idle(self) -> bool:
-        return not self._busy and (self._waiting.closed or self._waiting.is_idle())
+        return not self._crew.busy and (self._crew.closed or self._waiting.is_idle())
 
     def stop(self, *, grace: float = 10.0) -> None:
         """Take nothing any more, let what runs finish for `grace` seconds, and give the rest back."""
-        with self._changed:
-            self._waiting.closed = True
-            for context in self._running.values():
-                context.stop()
-            self._changed.notify_all()
-            idle = self._changed.wait_for(lambda: not self._busy, grace)
-            self._over = True
-            left = list(self._running.values())
-        for context in left:
-            give_back(context.attempt)
-        if idle:
-            for thread in self._threads:
-                thread.join()
-
-    def _work(self, number: int, jobs: Jobs, handler: Handler, retry_exceptions: bool) -> None:
-        while (item := self._next()) is not None:
-            result = RunResult(RunFate.GIVEN_BACK)
-            try:
-                result = run_job(
-                    jobs,
-                    item.delivery,
-                    handler,
-                    retry_exceptions=retry_exceptions,
-                    on_start=lambda context: self._note(number, context),
-                )
-            except _OverError:
-                return
-            except BaseException:  # a handler that exits was given back, and takes no worker along
-                logger.exception("the handler of %s asked the process to exit", item.delivery.job_id)
-            finally:
-                self._done(number, item, result)
-
-    def _next(self) -> _Item | None:
-        with self._changed:
-            while not self._waiting.closed:
-                if (item := self._waiting.take()) is not None:
-                    self._busy += 1
-                    return item
-                self._changed.wait(self._waiting.pause())
-            return None
-
-    def _note(self, number: int, context: Context) -> None:
-        with self._changed:
-            if self._over:
-                raise _OverError
-            self._running[number] = context
-            if self._waiting.closed:
-                context.stop()
-
-    def _done(self, number: int, item: _Item, result: RunResult) -> None:
-        with self._changed:
-            self._running.pop(number, None)
-            self._busy -= 1
-            if result.fate is RunFate.RETURNED:
-                self._waiting.put_back(item, result)
-            self._changed.notify_all()
+        self._crew.stop(grace)
 
 
 class AsyncioDispatcher:
@@ -256,47 +182,42 @@ class AsyncioDispatcher:
     transactional = False
 
     def __init__(self, *, workers: int = 100, limit: int = 10_000, clock: Clock | None = None) -> None:
-        if workers < 1:
-            raise ValueError(f"workers: at least 1 task is needed, not {workers}")
-        self._workers = workers
         self._waiting = _Waiting(limit, clock or SystemClock())
-        self._changed = asyncio.Condition()
-        self._running: dict[int, AsyncContext] = {}
-        self._tasks: list[asyncio.Task[None]] = []
-        self._busy = 0
+        self._crew = AsyncCrew(workers, self._waiting)
 
     async def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
         """As `Dispatcher.dispatch`. Raises DispatchError when it is full or stopped."""
-        async with self._changed:
+        async with self._crew.changed:
+            _check_open(self._crew.closed)
             name = self._waiting.add(task_name, delivery)
-            self._changed.notify_all()
+            self._crew.changed.notify_all()
         return name
 
     async def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:
         """As `DelayedDispatch.dispatch_at`. Raises DispatchError also when it is due in more than five minutes."""
-        async with self._changed:
+        async with self._crew.changed:
+            _check_open(self._crew.closed)
             name = self._waiting.add(task_name, delivery, not_before)
-            self._changed.notify_all()
+            self._crew.changed.notify_all()
         return name
 
     async def revoke(self, task_name: str) -> None:
         """As `Dispatcher.revoke`: what has not begun is dropped."""
-        async with self._changed:
+        async with self._crew.changed:
             self._waiting.remove(task_name)
-            self._changed.notify_all()
+            self._crew.changed.notify_all()
 
     async def wake(self) -> None:
         """Look at the clock again: for a clock that was set by hand."""
-        async with self._changed:
-            self._changed.notify_all()
+        await self._crew.notify()
 
     def start(self, jobs: AsyncJobs, handler: AsyncHandler, *, retry_exceptions: bool = True) -> None:
         """Begin to run deliveries, in the running loop. Once."""
-        if self._tasks:
-            raise RuntimeError("the dispatcher was started before: make another one")
-        for number in range(self._workers):
-            work = self._work(number, jobs, handler, retry_exceptions)
-            self._tasks.append(asyncio.create_task(work, name=f"jobstate-{number}"))
+
+        async def run(item: _Item, note: Callable[[AsyncContext], None]) -> RunResult:
+            return await async_run_job(jobs, item.delivery, handler, retry_exceptions=retry_exceptions, on_start=note)
+
+        self._crew.start(run)
 
     @asynccontextmanager
     async def running(self, jobs: AsyncJobs, handler: AsyncHandler, *, grace: float = 10.0) -> AsyncGenerator[None]:
@@ -309,69 +230,17 @@ class AsyncioDispatcher:
 
     async def join(self) -> None:
         """Wait until nothing runs, and nothing waits or it was stopped. Deliveries with a time: as `ThreadDispatcher.join`."""
-        async with self._changed:
-            await self._changed.wait_for(self._is_idle)
+        async with self._crew.changed:
+            await self._crew.changed.wait_for(self._is_idle)
 
     def _is_idle(self) -> bool:
-        return not self._busy and (self._waiting.closed or self._waiting.is_idle())
+        return not self._crew.busy and (self._crew.closed or self._waiting.is_idle())
 
     async def stop(self, *, grace: float = 10.0) -> None:
         """Take nothing any more, let what runs finish for `grace` seconds, and give the rest back."""
-        async with self._changed:
-            self._waiting.closed = True
-            for context in self._running.values():
-                context.stop()
-            self._changed.notify_all()
-        if self._tasks:
-            _, left = await asyncio.wait(self._tasks, timeout=grace)
-            for task in left:
-                task.cancel()
-            if left:  # a handler that swallows its cancellation is left behind; its lease will run out
-                await asyncio.wait(left, timeout=max(grace, _AGAIN))
-        async with self._changed:
-            self._changed.notify_all()
+        await self._crew.stop(grace)
 
-    async def _work(self, number: int, jobs: AsyncJobs, handler: AsyncHandler, retry_exceptions: bool) -> None:
-        while (item := await self._next()) is not None:
-            result = RunResult(RunFate.GIVEN_BACK)
-            try:
-                result = await async_run_job(
-                    jobs,
-                    item.delivery,
-                    handler,
-                    retry_exceptions=retry_exceptions,
-                    on_start=lambda context: self._note(number, context),
-                )
-            except asyncio.CancelledError:
-                if (task := asyncio.current_task()) is None or task.cancelling():
-                    raise
-                logger.warning("the handler of %s cancelled itself", item.delivery.job_id)
-            except Exception:
-                logger.exception("the delivery of %s was not run to its end", item.delivery.job_id)
-            finally:
-                self._running.pop(number, None)
-                self._busy -= 1
-            async with self._changed:
-                if result.fate is RunFate.RETURNED:
-                    self._waiting.put_back(item, result)
-                self._changed.notify_all()
 
-    async def _next(self) -> _Item | None:
-        async with self._changed:
-            while not self._waiting.closed:
-                if (item := self._waiting.take()) is not None:
-                    self._busy += 1
-                    return item
-                await self._wait(self._waiting.pause())
-            return None
-
-    async def _wait(self, pause: float | None) -> None:
-        try:
-            await asyncio.wait_for(self._changed.wait(), pause)
-        except TimeoutError:
-            return
-
-    def _note(self, number: int, context: AsyncContext) -> None:
-        self._running[number] = context
-        if self._waiting.closed:
-            context.stop()
+def _check_open(closed: bool) -> None:
+    if closed:
+        raise DispatchError("the dispatcher was stopped: it takes nothing any more")

@@ -119,13 +119,23 @@ class SharedSweeps(Protocol):
     Without it a sweep asks for `due` and then for `save_many`: the same in the end, but two sweeps at once decide on the same
     rows, and one of them in vain.
 
-    S01 `move_due` answers a part of a due page as `due` does, gives its readable rows to `decide` once, and saves what that
-        accepts as `save_many` does. Rows that another one holds at that moment may be left out.
+    S01 `move_due` answers a part of a due page as `due` does, with their requests if asked for, gives its readable rows to
+        `decide` once, and saves what that accepts as `save_many` does. Rows that another one holds at that moment may be left
+        out.
     S02 What `decide` raises is passed on, and nothing is saved.
     S03 Of several at once, each row is given to one.
     """
 
-    def move_due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None, decide: Decide) -> Moved:
+    def move_due(
+        self,
+        due: Due,
+        *,
+        until: int,
+        limit: int,
+        after: Cursor | None = None,
+        decide: Decide,
+        include_request: bool = False,
+    ) -> Moved:
         """Decide and save a part of a due page, holding its rows meanwhile. S01 to S03. Each row atomic, not all together."""
         ...
 
@@ -133,7 +143,16 @@ class SharedSweeps(Protocol):
 class AsyncSharedSweeps(Protocol):
     """`SharedSweeps`, awaited; `decide` is a plain function."""
 
-    async def move_due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None, decide: Decide) -> Moved:
+    async def move_due(
+        self,
+        due: Due,
+        *,
+        until: int,
+        limit: int,
+        after: Cursor | None = None,
+        decide: Decide,
+        include_request: bool = False,
+    ) -> Moved:
         """As `SharedSweeps.move_due`."""
         ...
 
@@ -147,6 +166,62 @@ class HostTransactions(Protocol):
 
     def bind(self, transaction: Any) -> Any:
         """The same repository, of the same colour, as a part of the transaction. B01, B02."""
+        ...
+
+
+class Notices(Protocol):
+    """What a repository offers besides, when it can wake workers that wait for pending jobs.
+
+    N01 `wait` of each listener answers True soon after a write of the repository that `announcing` answers has queued a job
+        that is due, and has been committed. One notice stands for all of the following `jobstate.notices.PAUSE`: who hears it
+        looks at once, and once more after that.
+    N02 Without that, it answers False when the seconds have passed.
+
+    A write is done whether it could be announced or not.
+    """
+
+    def announcing(self) -> Any:
+        """The same repository, whose writes tell listeners when they have queued a job that is due. N01."""
+        ...
+
+    def listen(self) -> Listener:
+        """Listen from now on. N01, N02."""
+        ...
+
+
+class Listener(Protocol):
+    """One who waits for notices. For one thread (the async twin: one task) at a time."""
+
+    def wait(self, seconds: float) -> bool:
+        """Whether there was a notice within these seconds, or since the last call. N01, N02. Raises RepositoryError."""
+        ...
+
+    def close(self) -> None:
+        """Listen no more."""
+        ...
+
+
+class AsyncNotices(Protocol):
+    """`Notices`, awaited; `announcing` is a plain method."""
+
+    def announcing(self) -> Any:
+        """As `Notices.announcing`."""
+        ...
+
+    async def listen(self) -> AsyncListener:
+        """As `Notices.listen`."""
+        ...
+
+
+class AsyncListener(Protocol):
+    """`Listener`, awaited."""
+
+    async def wait(self, seconds: float) -> bool:
+        """As `Listener.wait`."""
+        ...
+
+    async def close(self) -> None:
+        """As `Listener.close`."""
         ...
 
 

@@ -19,10 +19,11 @@ from typing import Annotated
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi.security import APIKeyHeader
-from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy import Engine
 
 from jobstate.adapters.fastapi import jobs_router
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
+from jobstate.database import open_engine
 from jobstate.demo.extract import EXTRACT, extractor
 from jobstate.errors import JobstateError
 from jobstate.inprocess import ThreadDispatcher
@@ -44,20 +45,6 @@ def api_keys(text: str | None) -> dict[str, str]:
     if not pairs or not all(key and organization for key, _, organization in pairs):
         raise ValueError(f"{API_KEYS}: set it to KEY=ORGANIZATION, or to several of these separated by commas")
     return {key: organization for key, _, organization in pairs}
-
-
-def open_engine(database: str) -> Engine:
-    """An engine for the library alone: of a SQLite file by its path, or of a database by its URL."""
-    url = make_url(database if "://" in database else f"sqlite:///{database}")
-    if url.drivername == "postgresql":
-        url = url.set(drivername="postgresql+psycopg")
-    return create_engine(_checked(url), isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True)
-
-
-def _checked(url: URL) -> URL:
-    if url.get_backend_name() not in ("postgresql", "sqlite"):
-        raise ValueError(f"--database: PostgreSQL and SQLite are possible, not {url.get_backend_name()}")
-    return url
 
 
 def demo_handler() -> Handler:
@@ -93,14 +80,14 @@ async def _maintain(jobs: Jobs, every: float) -> None:
 def make_app(
     engine: Engine, keys: Mapping[str, str], handler: Handler, *, workers: int, grace: float, every: float = SWEEP_EVERY
 ) -> FastAPI:
-    """The host as an ASGI application; its workers run from its start to its end."""
+    """The host as an ASGI application; its workers run from its start to its end. Raises RepositoryError without a database."""
     dispatcher = ThreadDispatcher(workers=workers)
     repository = SQLAlchemyRepository(engine)
+    repository.create_schema()
     jobs = Jobs(repository, dispatcher, endpoints=[EXTRACT])
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        await asyncio.to_thread(repository.create_schema)
         dispatcher.start(jobs, handler)
         maintenance = asyncio.create_task(_maintain(jobs, every))
         try:

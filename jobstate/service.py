@@ -9,22 +9,25 @@ from jobstate.attempt import AsyncAttempt, Attempt
 from jobstate.drivers import Ports, SystemClock, run, run_async
 from jobstate.effects import Flow
 from jobstate.endpoint import Endpoint
-from jobstate.face import Creation, Face, Filter, Order, by_name, check_colour, make_scope
+from jobstate.face import Creation, Face, Filter, Order, announced, by_name, check_colour, make_scope
 from jobstate.flows import reading, sweeps
 from jobstate.flows.many import BulkOutcome
 from jobstate.flows.sweeps import SweepReport, Swept
 from jobstate.model import Delivery, Event, HistoryRecord, Job, JobError, JobPage
 from jobstate.model import RequestT as Request
 from jobstate.model import ResponseT as Response
+from jobstate.notices import AsyncPolling, Polling
 from jobstate.policy import Policy
 from jobstate.ports import (
     ArtifactStore,
     AsyncArtifactStore,
     AsyncClock,
     AsyncDispatcher,
+    AsyncListener,
     AsyncRepository,
     Clock,
     Dispatcher,
+    Listener,
     Repository,
 )
 
@@ -49,7 +52,7 @@ class Jobs(Face):
         endpoints: Iterable[Endpoint[Any, Any]] = (),
     ) -> None:
         check_colour("Jobs", "AsyncJobs", False, repository=repository, dispatcher=dispatcher, artifacts=artifacts, clock=clock)
-        ports = Ports(repository, dispatcher, artifacts, clock or SystemClock())
+        ports = Ports(announced(repository, dispatcher), dispatcher, artifacts, clock or SystemClock())
         super().__init__(ports, make_scope(policy, repository, dispatcher, artifacts), by_name(endpoints))
 
     def _run(self, flow: Flow[R]) -> R:
@@ -185,6 +188,21 @@ class Jobs(Face):
         hold = self._run(self._start(delivery, endpoint, include_request))
         return Attempt(self._ports, self._scope, hold, endpoint or self._endpoints.get(hold.job.endpoint))
 
+    def take(self, limit: int = 1) -> Sequence[Attempt[Any, Any]]:
+        """Start at most `limit` (1 to 1000) jobs that are pending and due, the longest due first: the database is the queue.
+
+        For jobs without a dispatcher. Of several workers at once each gets others. A job that cannot start is passed by.
+        """
+        return [
+            Attempt(self._ports, self._scope, hold, self._endpoints.get(hold.job.endpoint))
+            for hold in self._run(self._take(limit))
+        ]
+
+    def listen(self) -> Listener:
+        """Listen for notices of jobs that were queued for `take`; where the repository tells of none, only time passes."""
+        offered = getattr(self._ports.repository, "listen", None)
+        return Polling() if offered is None else offered()
+
     def sweep(self) -> SweepReport:
         """Expire, rescue, clean up, forget and relay, once. Safe to run anywhere, at any time, several at once."""
         return self._run(sweeps.sweep(self._trusted()))
@@ -224,7 +242,7 @@ class AsyncJobs(Face):
         endpoints: Iterable[Endpoint[Any, Any]] = (),
     ) -> None:
         check_colour("AsyncJobs", "Jobs", True, repository=repository, dispatcher=dispatcher, artifacts=artifacts, clock=clock)
-        ports = Ports(repository, dispatcher, artifacts, clock or SystemClock())
+        ports = Ports(announced(repository, dispatcher), dispatcher, artifacts, clock or SystemClock())
         super().__init__(ports, make_scope(policy, repository, dispatcher, artifacts), by_name(endpoints))
 
     async def _run(self, flow: Flow[R]) -> R:
@@ -342,6 +360,18 @@ class AsyncJobs(Face):
         """As `Jobs.start`."""
         hold = await self._run(self._start(delivery, endpoint, include_request))
         return AsyncAttempt(self._ports, self._scope, hold, endpoint or self._endpoints.get(hold.job.endpoint))
+
+    async def take(self, limit: int = 1) -> Sequence[AsyncAttempt[Any, Any]]:
+        """As `Jobs.take`."""
+        return [
+            AsyncAttempt(self._ports, self._scope, hold, self._endpoints.get(hold.job.endpoint))
+            for hold in await self._run(self._take(limit))
+        ]
+
+    async def listen(self) -> AsyncListener:
+        """As `Jobs.listen`."""
+        offered = getattr(self._ports.repository, "listen", None)
+        return AsyncPolling() if offered is None else await offered()
 
     async def sweep(self) -> SweepReport:
         """As `Jobs.sweep`."""

@@ -148,10 +148,21 @@ def run_job(
     A BaseException (KeyboardInterrupt, SystemExit) gives the job back and goes on. `on_start` is called with the context.
     """
     try:
-        context = Context(jobs.start(delivery))
+        attempt = jobs.start(delivery)
     except Exception as error:
         return _not_started(delivery, error)
-    attempt = context.attempt
+    return run_attempt(attempt, handler, retry_exceptions=retry_exceptions, on_start=on_start)
+
+
+def run_attempt(
+    attempt: Attempt[Any, Any],
+    handler: Handler,
+    *,
+    retry_exceptions: bool = True,
+    on_start: Callable[[Context], object] | None = None,
+) -> RunResult:
+    """`run_job`, from an attempt that was started."""
+    context = Context(attempt)
     try:
         if on_start is not None:
             on_start(context)
@@ -216,6 +227,17 @@ async def async_run_job(
         attempt = await _started(jobs, delivery)
     except Exception as error:
         return _not_started(delivery, error)
+    return await async_run_attempt(attempt, handler, retry_exceptions=retry_exceptions, on_start=on_start)
+
+
+async def async_run_attempt(
+    attempt: AsyncAttempt[Any, Any],
+    handler: AsyncHandler,
+    *,
+    retry_exceptions: bool = True,
+    on_start: Callable[[AsyncContext], object] | None = None,
+) -> RunResult:
+    """`run_attempt`, awaited."""
     context = AsyncContext(attempt)
     try:
         if on_start is not None:
@@ -228,30 +250,30 @@ async def async_run_job(
         failure, retryable = _failure(error, retry_exceptions)
         return await _told(_async_tell(attempt, lambda: attempt.fail(failure, retryable=retryable)))
     except BaseException:
-        await _to_its_end(async_give_back(attempt))
+        await to_its_end(async_give_back(attempt))
         raise
     return await _told(_async_tell(attempt, lambda: _async_complete(attempt, result)))
 
 
 async def _started(jobs: AsyncJobs, delivery: Delivery) -> AsyncAttempt[Any, Any]:
     """A start that is cancelled in the middle of its save is brought to its end, and given back."""
-    start, cancelled = await _to_its_end(jobs.start(delivery))
+    start, cancelled = await to_its_end(jobs.start(delivery))
     if cancelled is None:
         return start.result()
     if start.exception() is None:
-        await _to_its_end(async_give_back(start.result()))
+        await to_its_end(async_give_back(start.result()))
     raise cancelled
 
 
 async def _told(telling: Coroutine[Any, Any, RunResult]) -> RunResult:
     """What is told is told to its end; a task that was cancelled meanwhile goes on being cancelled."""
-    task, cancelled = await _to_its_end(telling)
+    task, cancelled = await to_its_end(telling)
     if cancelled is not None:
         raise cancelled
     return task.result()
 
 
-async def _to_its_end(work: Coroutine[Any, Any, R]) -> tuple[asyncio.Task[R], asyncio.CancelledError | None]:
+async def to_its_end(work: Coroutine[Any, Any, R]) -> tuple[asyncio.Task[R], asyncio.CancelledError | None]:
     """The work, done, however often the task was cancelled meanwhile; and the last of these cancellations."""
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None

@@ -9,9 +9,10 @@ from sqlalchemy import URL
 from tests.postgresql import server
 from tests.sql import engines
 from tests.support import WORLDS, World, make_world
+from tests.valkey import valkey
 from tests.wire import Wire
 
-__all__ = ["engines", "server"]
+__all__ = ["engines", "server", "valkey"]
 
 
 @pytest.fixture(scope="session")

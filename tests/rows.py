@@ -35,7 +35,7 @@ FROM (
 
 
 def filled(engine: Engine, high: int, low: int = 1, *, prefix: str = "jobstate_", due: bool = False) -> None:
-    """Jobs numbered from `low` to `high`, and statistics of the table; with `due`, all of them are past their time, and none is expired."""
+    """Jobs numbered from `low` to `high`, and statistics of the table; with `due`, all past their time, none expired."""
     with engine.begin() as connection:
         connection.execute(text(_FILL.format(prefix=prefix)), {"low": low, "high": high, "due": due})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

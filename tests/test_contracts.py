@@ -31,12 +31,14 @@ from jobstate.testing.contracts import (
     AsyncArtifactStoreRaces,
     AsyncDispatcherContract,
     AsyncDispatcherRaces,
+    AsyncNoticesContract,
     AsyncRepositoryContract,
     AsyncRepositoryRaces,
     AsyncSharedSweepsContract,
     Capability,
     DispatcherContract,
     DispatcherRaces,
+    NoticesContract,
     RepositoryContract,
     RepositoryRaces,
     SharedSweepsContract,
@@ -266,6 +268,8 @@ PORTS: list[tuple[type, type[Contract]]] = [
     (ports.Repository, AsyncRepositoryContract),
     (ports.SharedSweeps, SharedSweepsContract),
     (ports.SharedSweeps, AsyncSharedSweepsContract),
+    (ports.Notices, NoticesContract),
+    (ports.Notices, AsyncNoticesContract),
     (ports.Dispatcher, DispatcherContract),
     (ports.Dispatcher, AsyncDispatcherContract),
     (ports.DelayedDispatch, DispatcherContract),
@@ -277,11 +281,11 @@ PORTS: list[tuple[type, type[Contract]]] = [
 
 @pytest.mark.parametrize(("port", "contract"), PORTS)
 def test_each_clause_has_its_case_of_the_same_number(port: type, contract: type[Contract]) -> None:
-    declared = re.findall(r"^([RDASL]\d\d) ", inspect.getdoc(port) or "", re.MULTILINE)
+    declared = re.findall(r"^([RDASLN]\d\d) ", inspect.getdoc(port) or "", re.MULTILINE)
     letter = declared[0][0]
     assert declared == [f"{letter}{number:02}" for number in range(1, len(declared) + 1)]
     proved = {number: name for number, name in clauses(contract).items() if number[0] == letter}
-    alone = [] if port is ports.DelayedDispatch else declared[-1:]
+    alone = [] if port in (ports.DelayedDispatch, ports.Notices) else declared[-1:]
     assert [*proved, *alone] == declared, "the last one speaks of threads: it has classes of its own"
     assert all(name.startswith(f"test_{number}_") for number, name in proved.items())
 
@@ -303,5 +307,5 @@ def test_the_last_clause_has_its_races_of_the_same_number(port: type) -> None:
 def test_a_clause_that_is_named_exists() -> None:
     """Wherever a docstring of a port's method names clauses."""
     text_of_ports = Path(ports.__file__).read_text()
-    declared = set(re.findall(r"^    ([RDASCL]\d\d) ", text_of_ports, re.MULTILINE))
-    assert set(re.findall(r"\b([RDASCL]\d\d)\b", text_of_ports)) == declared
+    declared = set(re.findall(r"^    ([RDASCNBL]\d\d) ", text_of_ports, re.MULTILINE))
+    assert set(re.findall(r"\b([RDASCNBL]\d\d)\b", text_of_ports)) == declared

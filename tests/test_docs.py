@@ -13,9 +13,10 @@ from sqlalchemy import URL
 
 from jobstate import diagram
 from jobstate.lifecycle import MACHINE
-from jobstate.testing.contracts import DispatcherContract, RepositoryContract, SharedSweepsContract, clauses
+from jobstate.testing.contracts import DispatcherContract, NoticesContract, RepositoryContract, SharedSweepsContract, clauses
 from jobstate.testing.contracts.clauses import Contract
 from tests.postgresql import emptied, engine_of
+from tests.procrastinate_tables import prepared
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -50,10 +51,11 @@ def _run(folder: Path, *arguments: str, **variables: str) -> subprocess.Complete
 
 
 def _database(request: pytest.FixtureRequest) -> str:
-    """An empty one, on the server that the tests share."""
+    """An empty one, on the server that the tests share; with procrastinate's schema, as its own command makes it."""
     url: URL = request.getfixturevalue("server").set(drivername="postgresql+psycopg")
     engine = engine_of(url)
     emptied(engine)
+    prepared(engine, url)
     engine.dispose()
     return url.render_as_string(hide_password=False)
 
@@ -112,14 +114,15 @@ def test_the_skeleton_of_a_repository_is_red_because_it_is_not_written(tmp_path:
     [
         ("write-a-repository.md", RepositoryContract),
         ("write-a-repository.md", SharedSweepsContract),
+        ("write-a-repository.md", NoticesContract),
         ("write-a-dispatcher.md", DispatcherContract),
     ],
 )
 def test_a_page_on_a_port_speaks_of_each_of_its_clauses(page: str, contract: type[Contract]) -> None:
     """Spelled out, or between two of them ("R08 to R12")."""
     text = (ROOT / "docs" / page).read_text()
-    named = set(re.findall(r"\b[RDSL]\d\d\b", text))
-    for first, last in re.findall(r"\b([RDSL]\d\d) to ([RDSL]\d\d)\b", text):
+    named = set(re.findall(r"\b[RDSNL]\d\d\b", text))
+    for first, last in re.findall(r"\b([RDSNL]\d\d) to ([RDSNL]\d\d)\b", text):
         if first[1:] != "01":  # not the sentence that says how many there are
             named |= {f"{first[0]}{number:02}" for number in range(int(first[1:]), int(last[1:]) + 1)}
     assert set(clauses(contract)) <= named

@@ -64,8 +64,12 @@ ARRIVES: list[tuple[fx.Effect[Any], Call]] = [
     (fx.List(WHERE, PAGE, True), ("repository.list", (WHERE, PAGE), PAYLOADS)),
     (fx.DueJobs(Due.PENDING, 9, 7, AFTER), ("repository.due", (Due.PENDING,), {"until": 9, "limit": 7, "after": AFTER})),
     (
-        fx.MoveDue(Due.EXPIRING, 9, 7, AFTER, _decide),
-        ("repository.move_due", (Due.EXPIRING,), {"until": 9, "limit": 7, "after": AFTER, "decide": _decide}),
+        fx.MoveDue(Due.EXPIRING, 9, 7, AFTER, _decide, include_request=True),
+        (
+            "repository.move_due",
+            (Due.EXPIRING,),
+            {"until": 9, "limit": 7, "after": AFTER, "decide": _decide, "include_request": True},
+        ),
     ),
     (fx.Count(WHERE), ("repository.count", (WHERE,), {})),
     (fx.History("job_a", 3), ("repository.history", ("job_a",), {"after_version": 3})),

@@ -256,8 +256,8 @@ def test_a_delivery_of_the_far_future_stops_no_thread() -> None:
 
 
 def _soon(condition: Callable[[], bool], dispatcher: ThreadDispatcher) -> bool:
-    with dispatcher._changed:
-        return dispatcher._changed.wait_for(condition, 10)
+    with dispatcher._crew.changed:
+        return dispatcher._crew.changed.wait_for(condition, 10)
 
 
 def test_who_joins_an_asyncio_dispatcher_is_told_when_it_stops() -> None:

@@ -198,7 +198,7 @@ def test_a_delivery_finds_an_idle_worker_while_somebody_joins() -> None:
             second.set()
 
     first = service.create()
-    waiters: list[object] = vars(service.dispatcher._changed)["_waiters"]
+    waiters: list[object] = vars(service.dispatcher._crew.changed)["_waiters"]
     joiner = in_thread(lambda: service.dispatcher.join(SOON))
     until(lambda: len(waiters) == 1)
     with service.dispatcher.running(service.jobs, handle):
@@ -310,7 +310,7 @@ def test_a_start_that_is_on_its_way_at_the_stop_is_given_back_in_time_too() -> N
     service.dispatcher.start(service.jobs, held)
     assert starting.wait(SOON)
     stopper = in_thread(lambda: service.dispatcher.stop(grace=0.05))
-    until(lambda: service.dispatcher._waiting.closed)
+    until(lambda: service.dispatcher._crew.closed)
     go_on.set()
     try:
         stopper.join(2)

@@ -14,10 +14,11 @@ from jobstate.context import AsyncContext, Context
 
 NAMES = """
 Accepted allowed_events Already apply ArtifactConflictError ArtifactError ArtifactNotFoundError async_run_job
-AsyncAttempt AsyncContext AsyncJobs Attempt Backoff BulkStoppedError Context decide Delivery DispatchError Endpoint Event
-explain GuardRefusedError HistoryRecord IdempotencyConflictError IllegalTransitionError InvalidInputError Job JobError
-JobFailed JobNotFoundError JobPage JobResponse Jobs JobstateError JobStatus JobWarning Lease LeaseLostError
-OutcomeUnknownError Policy Refused RepositoryError run_job StaleJobError TableError TransitionError UnreadableJobError
+async_work AsyncAttempt AsyncContext AsyncJobs AsyncWorker Attempt Backoff BulkStoppedError Context decide Delivery
+DispatchError Endpoint Event explain GuardRefusedError HistoryRecord IdempotencyConflictError IllegalTransitionError
+InvalidInputError Job JobError JobFailed JobNotFoundError JobPage JobResponse Jobs JobstateError JobStatus JobWarning
+Lease LeaseLostError OutcomeUnknownError Policy Refused RepositoryError run_job StaleJobError TableError
+TransitionError UnreadableJobError work Worker
 """.split()
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from jobstate.testing.contracts import (
+    AsyncNoticesContract,
     AsyncRepositoryContract,
     AsyncRepositoryRaces,
     AsyncSharedSweepsContract,
     Capability,
+    NoticesContract,
     RepositoryContract,
     RepositoryRaces,
     SharedSweepsContract,
@@ -63,6 +65,10 @@ class TestPostgreSQLRaces(OnPostgreSQL, RepositoryRaces):
     pass
 
 
+class TestPostgreSQLNotices(OnPostgreSQL, NoticesContract):
+    pass
+
+
 class TestPostgreSQLDirect(OnPostgreSQL, RepositoryContract):
     options = AUTOMATIC
 
@@ -84,6 +90,14 @@ class TestAsyncPostgreSQLSweeps(OnAsyncPostgreSQL, AsyncSharedSweepsContract):
 
 
 class TestAsyncPostgreSQLRaces(OnAsyncPostgreSQL, AsyncRepositoryRaces):
+    pass
+
+
+class TestAsyncPostgreSQLNotices(OnAsyncPostgreSQL, AsyncNoticesContract):
+    pass
+
+
+class TestAsyncpgNotices(OnAsyncpg, AsyncNoticesContract):
     pass
 
 

@@ -56,9 +56,16 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
+class Quiet(SQLAlchemyRepository):
+    """One that tells nobody of new jobs, as where a dispatcher carries them."""
+
+    def announcing(self) -> SQLAlchemyRepository:
+        return self
+
+
 @pytest.fixture
 def jobs(engine: Engine, clock: ManualClock) -> Jobs:
-    repository = SQLAlchemyRepository(engine)
+    repository = Quiet(engine)
     repository.create_schema()
     return Jobs(repository, policy=Policy(max_attempts=100), clock=clock)
 

@@ -1,6 +1,6 @@
 """Jobs in a SQL database, through SQLAlchemy Core: PostgreSQL, and SQLite files.
 
-repository    `SQLAlchemyRepository`, `AsyncSQLAlchemyRepository`
+repository    `SQLAlchemyRepository`; its twin in `async_repository`
 transactions  how a write is made: alone, in a transaction, or as a part of the host's
 bulk          writes of many jobs
 store         the operations on one connection
@@ -10,10 +10,12 @@ codec         between a job and its row
 prepared      statements compiled once
 tables        the tables and their indexes, on a MetaData of the host's choice
 schema        their versions
+notices       how idle workers learn of new jobs
 faults        the errors of databases, as the port's
 """
 
-from jobstate.adapters.sqlalchemy.repository import AsyncSQLAlchemyRepository, SQLAlchemyRepository
+from jobstate.adapters.sqlalchemy.async_repository import AsyncSQLAlchemyRepository
+from jobstate.adapters.sqlalchemy.repository import SQLAlchemyRepository
 from jobstate.adapters.sqlalchemy.tables import Tables
 
 __all__ = ["AsyncSQLAlchemyRepository", "SQLAlchemyRepository", "Tables"]

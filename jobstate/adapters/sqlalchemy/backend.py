@@ -24,11 +24,13 @@ class Backend(ABC):
         begin: the statement that begins a transaction of the library's own.
         in_one: whether each write is one statement, and needs no transaction.
         holds_rows: whether rows can be held for one transaction, and passed over by others.
+        channel: where listeners hear of new jobs; None where there are no notices.
     """
 
     begin: str
     in_one: bool
     holds_rows: bool
+    channel: str | None = None
 
     def __init__(self, tables: Tables, dialect: Dialect, *, history: bool) -> None:
         self.tables = tables
@@ -66,6 +68,9 @@ class Backend(ABC):
 
     def join(self, line: Line) -> None:  # noqa: B027  # most need nothing
         """Before the first write in a transaction of the host's: see to it that there is one."""
+
+    def notify(self, line: Line) -> None:  # noqa: B027  # most can tell nobody
+        """Tell listeners that a job was queued."""
 
     def create(self, line: Line) -> None:  # noqa: B027  # most need nothing
         """Make the database ready for the tables, outside of any transaction."""

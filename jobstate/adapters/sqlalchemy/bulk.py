@@ -13,11 +13,11 @@ from typing import Any, NamedTuple, TypeVar
 from jobstate.adapters.sqlalchemy.codec import Write
 from jobstate.adapters.sqlalchemy.faults import is_hopeless
 from jobstate.adapters.sqlalchemy.lines import Line
-from jobstate.adapters.sqlalchemy.store import Answers, Batch, Store
+from jobstate.adapters.sqlalchemy.store import Answers, Batch, Part, Store
 from jobstate.effects import Decide, Moved
 from jobstate.errors import OutcomeUnknownError, RepositoryError
 from jobstate.lifecycle import Accepted
-from jobstate.query import Cursor, Due, DuePage
+from jobstate.query import DuePage
 
 R = TypeVar("R")
 SEVERAL = "several jobs"
@@ -69,14 +69,14 @@ def _after(store: Store, batch: Batch, error: RepositoryError) -> Steps[Answers]
     return answers
 
 
-def move_due(store: Store, due: Due, until: int, limit: int, after: Cursor | None, decide: Decide) -> Steps[Moved]:
+def move_due(store: Store, part: Part, decide: Decide) -> Steps[Moved]:
     """As `SharedSweeps.move_due`: rows are held from the reading to the commit."""
     moved = Moved(DuePage([], None, []), (), ())
     answers: Answers = {}
 
     def work(line: Line) -> None:
         nonlocal moved
-        page = store.due(line, due, until, limit, after, hold=True)
+        page = store.due(line, part, hold=True)
         moved = Moved(page, list(decide(page.jobs)), ())
         for batch in store.batches(moved.transitions):
             answers.update(store.save_batch(line, batch))

@@ -39,6 +39,7 @@ from sqlalchemy.types import TypeEngine
 from jobstate.adapters.sqlalchemy.backend import Backend
 from jobstate.adapters.sqlalchemy.codec import RECORD_COLUMNS, Shape, Write, compact
 from jobstate.adapters.sqlalchemy.lines import Line
+from jobstate.adapters.sqlalchemy.notices import channel_of
 from jobstate.adapters.sqlalchemy.tables import Tables
 from jobstate.errors import InvalidInputError
 
@@ -57,6 +58,7 @@ class PostgreSQL(Backend):
     def __init__(self, tables: Tables, dialect: Dialect, *, history: bool) -> None:
         super().__init__(tables, dialect, history=history)
         self._delete = self.kept.prepare(self._deletion())
+        self.channel = channel_of(tables)
 
     def snapshot(self, columns: Sequence[ColumnElement[Any]]) -> ColumnElement[str]:
         """As `Backend.snapshot`."""
@@ -82,6 +84,10 @@ class PostgreSQL(Backend):
     def many(self, values: Sequence[str]) -> object:
         """As `Backend.many`."""
         return list(values)
+
+    def notify(self, line: Line) -> None:
+        """As `Backend.notify`."""
+        _ = line.send(f'NOTIFY "{self.channel}"')
 
     def join(self, line: Line) -> None:
         """As `Backend.join`: the driver begins one, unless it is told not to."""

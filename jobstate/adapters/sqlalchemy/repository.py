@@ -1,31 +1,33 @@
-"""`SQLAlchemyRepository` and `AsyncSQLAlchemyRepository`: the store, on connections of an engine, or on the host's own."""
+"""`SQLAlchemyRepository`: the store, on connections of an engine, or on the host's own."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
 from jobstate.adapters.sqlalchemy import bulk, schema
-from jobstate.adapters.sqlalchemy.bulk import Step, Steps
+from jobstate.adapters.sqlalchemy.bulk import Steps
 from jobstate.adapters.sqlalchemy.faults import NothingDone, OfTheHost
 from jobstate.adapters.sqlalchemy.lines import Direct, Line, Seen, is_watched
-from jobstate.adapters.sqlalchemy.store import Store
+from jobstate.adapters.sqlalchemy.notices import PostgreSQLListener, is_new, is_queued
+from jobstate.adapters.sqlalchemy.store import Part, Store
 from jobstate.adapters.sqlalchemy.tables import Tables
 from jobstate.adapters.sqlalchemy.transactions import PartOfAnother, Transactions, make_ready
 from jobstate.effects import Decide, Moved
 from jobstate.errors import RepositoryError
 from jobstate.lifecycle import Accepted
 from jobstate.model import HistoryRecord, Job, JobFilter
-from jobstate.ports import AsyncWithin, Within
+from jobstate.notices import Pace, Polling
+from jobstate.ports import Listener, Within
 from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
 
 AnyJob = Job[Any, Any]
 R = TypeVar("R")
+Same = TypeVar("Same")
 Work = Callable[[Line], R]
 
 
@@ -42,13 +44,15 @@ class SQLAlchemyRepository:
     """
 
     def __init__(self, engine: Engine, tables: Tables | None = None, *, history: bool = True) -> None:
-        _check(engine)
+        check_engine(engine)
         self.tables = Tables() if tables is None else tables
         self._engine = engine
         self._commits_itself = False
         self._store = Store(self.tables, engine.dialect, history=history)
         self._transactions = Transactions(self._store.backend)
         self._host: Connection | Session | None = None
+        self._announces = False
+        self._pace = Pace()
 
     def bind(self, transaction: Connection | Session) -> SQLAlchemyRepository:
         """The same repository as a part of a transaction of the host's: its connection, or its ORM session.
@@ -56,11 +60,19 @@ class SQLAlchemyRepository:
         What it writes is committed or rolled back with the host's rows; nothing is committed here. As with any statement, an
         error of PostgreSQL in between ends the host's transaction.
         """
-        part = object.__new__(type(self))
-        part.__dict__.update(self.__dict__)
-        part._transactions = PartOfAnother(self._store.backend)
-        part._host = transaction
-        return part
+        return like(self, _transactions=PartOfAnother(self._store.backend), _host=transaction)
+
+    def announcing(self) -> SQLAlchemyRepository:
+        """As `Notices.announcing`: on PostgreSQL, one statement more after a write that queued a job that is due."""
+        return like(self, _announces=self._store.backend.channel is not None)
+
+    def listen(self) -> Listener:
+        """As `Notices.listen`: on PostgreSQL, with a connection of its own; on SQLite the time passes."""
+        channel = self._store.backend.channel
+        if channel is None:
+            return Polling()
+        with NothingDone():
+            return PostgreSQLListener(self._engine, channel)
 
     def create_schema(self) -> None:
         """Create the tables and indexes where there are none; safe to call at every start. A SQLite file is switched to WAL.
@@ -137,6 +149,12 @@ class SQLAlchemyRepository:
         with NothingDone(), self._line() as line, self._transactions.transaction(line, job_id):
             return work(line)
 
+    def _announce(self) -> None:
+        """Tell of a job that was queued; who is not told looks by himself before long."""
+        if self._host is not None or self._pace.lets_through():  # a host commits later than it writes
+            with suppress(RepositoryError):
+                self._read(self._store.backend.notify)
+
     def _drive(self, steps: Steps[R]) -> R:
         try:
             step = next(steps)
@@ -153,7 +171,10 @@ class SQLAlchemyRepository:
 
     def insert(self, job: AnyJob, record: HistoryRecord, *, within: Within | None = None) -> AnyJob | None:
         """As `Repository.insert`."""
-        return self._write(job.id, lambda line: self._store.insert(line, job, record), within)
+        standing = self._write(job.id, lambda line: self._store.insert(line, job, record), within)
+        if self._announces and standing is None and is_new(job):
+            self._announce()
+        return standing
 
     def load(
         self,
@@ -169,10 +190,15 @@ class SQLAlchemyRepository:
     def save(self, transition: Accepted, *, within: Within | None = None) -> None:
         """As `Repository.save`."""
         self._write(transition.job_id, lambda line: self._store.save(line, transition), within)
+        if self._announces and is_queued(transition):
+            self._announce()
 
     def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
         """As `Repository.save_many`: on PostgreSQL a statement for all that write the same columns."""
-        return self._drive(bulk.save_many(self._store, transitions))
+        answers = self._drive(bulk.save_many(self._store, transitions))
+        if self._announces and any(map(is_queued, transitions)):
+            self._announce()
+        return answers
 
     def list(
         self,
@@ -187,11 +213,23 @@ class SQLAlchemyRepository:
 
     def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
         """As `Repository.due`."""
-        return self._read(lambda line: self._store.due(line, due, until, limit, after))
+        return self._read(lambda line: self._store.due(line, Part(due, until, limit, after)))
 
-    def move_due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None, decide: Decide) -> Moved:
+    def move_due(
+        self,
+        due: Due,
+        *,
+        until: int,
+        limit: int,
+        after: Cursor | None = None,
+        decide: Decide,
+        include_request: bool = False,
+    ) -> Moved:
         """As `SharedSweeps.move_due`: PostgreSQL passes over the rows that another one holds; SQLite lets it wait."""
-        return self._drive(bulk.move_due(self._store, due, until, limit, after, decide))
+        moved = self._drive(bulk.move_due(self._store, Part(due, until, limit, after, include_request), decide))
+        if self._announces and any(map(is_queued, moved.transitions)):
+            self._announce()
+        return moved
 
     def count(self, where: JobFilter) -> int:
         """As `Repository.count`."""
@@ -206,164 +244,14 @@ class SQLAlchemyRepository:
         self._write(job_id, lambda line: self._store.delete(line, job_id, version))
 
 
-class AsyncSQLAlchemyRepository:
-    """`SQLAlchemyRepository`, awaited, on an async engine: PostgreSQL (psycopg or asyncpg), or a SQLite file (aiosqlite)."""
-
-    def __init__(self, engine: AsyncEngine, tables: Tables | None = None, *, history: bool = True) -> None:
-        _check(engine.sync_engine)
-        self.tables = Tables() if tables is None else tables
-        self._engine = engine
-        self._store = Store(self.tables, engine.sync_engine.dialect, history=history)
-        self._transactions = Transactions(self._store.backend)
-        self._host: AsyncConnection | AsyncSession | None = None
-
-    def bind(self, transaction: AsyncConnection | AsyncSession) -> AsyncSQLAlchemyRepository:
-        """As `SQLAlchemyRepository.bind`."""
-        part = object.__new__(type(self))
-        part.__dict__.update(self.__dict__)
-        part._transactions = PartOfAnother(self._store.backend)
-        part._host = transaction
-        return part
-
-    async def create_schema(self) -> None:
-        """As `SQLAlchemyRepository.create_schema`."""
-        if self._host is None:
-            await self._read(self._store.backend.create)
-        await self._whole("schema", lambda connection: schema.create(connection, self.tables))
-
-    async def upgrade_schema(self) -> tuple[int, int]:
-        """As `SQLAlchemyRepository.upgrade_schema`."""
-        return await self._whole("schema", lambda connection: schema.upgrade(connection, self.tables))
-
-    @asynccontextmanager
-    async def _connect(self) -> AsyncGenerator[AsyncConnection]:
-        if self._host is not None:
-            yield await self._host.connection() if isinstance(self._host, AsyncSession) else self._host
-            return
-        async with self._engine.connect() as connection:
-            yield connection
-
-    def _seen(self, connection: Connection) -> Line:
-        line = Seen(connection)
-        if self._host is None:
-            make_ready(line, self._store.backend)
-        return line
-
-    async def _run(self, work: Callable[[Connection], R]) -> R:
-        with NothingDone():
-            async with self._connect() as connection:
-                return await connection.run_sync(work)
-
-    async def _read(self, work: Work[R]) -> R:
-        return await self._run(lambda connection: work(self._seen(connection)))
-
-    async def _write(self, job_id: str, work: Work[R], within: AsyncWithin | None = None) -> R:
-        if within is None:
-            return await self._read(lambda line: self._transactions.write(line, job_id, work))
-        with NothingDone():
-            async with self._connect() as connection:
-                return await self._write_within(connection, job_id, work, within)
-
-    async def _write_within(self, connection: AsyncConnection, job_id: str, work: Work[R], within: AsyncWithin) -> R:
-        transactions = self._transactions
-        line = await connection.run_sync(self._seen)
-        try:
-            await connection.run_sync(lambda _: transactions.begin(line))
-            answer = await connection.run_sync(lambda _: work(line))
-            if answer is None:
-                with OfTheHost():
-                    await within(connection)
-                await connection.run_sync(lambda _: transactions.check(line))
-        except BaseException as error:
-            failure = error
-            await connection.run_sync(lambda _: transactions.abandon(line, failure))
-            raise
-        await connection.run_sync(lambda _: transactions.commit(line, job_id))
-        return answer
-
-    async def _whole(self, job_id: str, work: Callable[[Connection], R]) -> R:
-        def transact(connection: Connection) -> R:
-            with self._transactions.transaction(self._seen(connection), job_id):
-                return work(connection)
-
-        return await self._run(transact)
-
-    async def _transact(self, job_id: str, work: Work[R]) -> R:
-        def transact(line: Line) -> R:
-            with self._transactions.transaction(line, job_id):
-                return work(line)
-
-        return await self._read(transact)
-
-    async def _drive(self, steps: Steps[R]) -> R:
-        try:
-            step: Step = next(steps)
-            while True:
-                try:
-                    answer = await (self._transact if step.whole else self._write)(step.job_id, step.work)
-                except RepositoryError as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(answer)
-        except StopIteration as stop:
-            value: R = stop.value
-            return value
-
-    async def insert(self, job: AnyJob, record: HistoryRecord, *, within: AsyncWithin | None = None) -> AnyJob | None:
-        """As `Repository.insert`."""
-        return await self._write(job.id, lambda line: self._store.insert(line, job, record), within)
-
-    async def load(
-        self,
-        job_id: str,
-        *,
-        organization_id: str | None = None,
-        include_request: bool = False,
-        include_response: bool = False,
-    ) -> AnyJob:
-        """As `Repository.load`."""
-        return await self._read(lambda line: self._store.load(line, job_id, organization_id, include_request, include_response))
-
-    async def save(self, transition: Accepted, *, within: AsyncWithin | None = None) -> None:
-        """As `Repository.save`."""
-        await self._write(transition.job_id, lambda line: self._store.save(line, transition), within)
-
-    async def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
-        """As `Repository.save_many`."""
-        return await self._drive(bulk.save_many(self._store, transitions))
-
-    async def list(
-        self,
-        where: JobFilter,
-        page: PageRequest,
-        *,
-        include_request: bool = False,
-        include_response: bool = False,
-    ) -> Listing:
-        """As `Repository.list`."""
-        return await self._read(lambda line: self._store.list(line, where, page, include_request, include_response))
-
-    async def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
-        """As `Repository.due`."""
-        return await self._read(lambda line: self._store.due(line, due, until, limit, after))
-
-    async def move_due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None, decide: Decide) -> Moved:
-        """As `SharedSweeps.move_due`."""
-        return await self._drive(bulk.move_due(self._store, due, until, limit, after, decide))
-
-    async def count(self, where: JobFilter) -> int:
-        """As `Repository.count`."""
-        return await self._read(lambda line: self._store.count(line, where))
-
-    async def history(self, job_id: str, *, after_version: int = 0) -> Sequence[HistoryRecord]:
-        """As `Repository.history`."""
-        return await self._read(lambda line: self._store.history(line, job_id, after_version))
-
-    async def delete(self, job_id: str, version: int) -> None:
-        """As `Repository.delete`."""
-        await self._write(job_id, lambda line: self._store.delete(line, job_id, version))
+def like(repository: Same, **changes: Any) -> Same:
+    """The same repository but for these attributes."""
+    other = object.__new__(type(repository))
+    other.__dict__.update(repository.__dict__, **changes)
+    return other
 
 
-def _check(engine: Engine) -> None:
+def check_engine(engine: Engine) -> None:
+    """Raises ValueError for a database that no two connections share."""
     if engine.dialect.name == "sqlite" and engine.url.database in (None, "", ":memory:"):
         raise ValueError("engine: a SQLite database in memory belongs to one connection: use a file, or MemoryRepository")

@@ -128,22 +128,23 @@ class Reading:
             used["metadata"] = self._backend.pairs(used["metadata"])
         return used
 
-    def due(self, due: Due, behind: bool, hold: bool) -> Prepared:
+    def due(self, due: Due, behind: bool, payloads: tuple[str, ...], hold: bool) -> Prepared:
         """A part of a due page: `until`, `limit`, and `time` and `id` where it lies behind a cursor.
 
-        With `hold`, its rows are held until the transaction ends, and those that others hold are passed over.
+        A row ends with its due time and its id. With `hold`, rows are held until the transaction ends, and those that others
+        hold are passed over.
         """
 
         def build() -> ClauseElement:
             jobs, terms = self._tables.jobs, self._tables.due[due]
-            rows = select(self._snapshot, jobs.c.progress, terms.time.label("due_time"), jobs.c.id)
+            rows = self._rows(payloads).add_columns(terms.time.label("due_time"), jobs.c.id)
             rows = rows.where(terms.where, terms.time <= bindparam("until"))
             if behind:
                 rows = rows.where(tuple_(terms.time, jobs.c.id) > tuple_(bindparam("time"), bindparam("id")))
             rows = rows.order_by(terms.time, jobs.c.id).limit(self._backend.limit("limit"))
-            return rows.with_for_update(skip_locked=True) if hold else rows
+            return rows.with_for_update(skip_locked=True, of=jobs) if hold else rows
 
-        return self._backend.kept.get(("due", due, behind, hold), build)
+        return self._backend.kept.get(("due", due, behind, payloads, hold), build)
 
 
 _CONDITIONS = ("organization_id", "ids", "statuses", "endpoint", "created_from", "created_to", "metadata")

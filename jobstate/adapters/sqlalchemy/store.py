@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Dialect
 
@@ -24,6 +24,17 @@ AnyJob = Job[Any, Any]
 Batch = Sequence[Write]
 Answers = dict[str, RepositoryError | None]
 """By job id: None, or why not."""
+
+
+class Part(NamedTuple):
+    """A part of a due page, as `Repository.due` is asked for it; with requests for a worker."""
+
+    due: Due
+    until: int
+    limit: int
+    after: Cursor | None
+    include_request: bool = False
+
 
 _BACKENDS: dict[str, type[Backend]] = {"sqlite": SQLite, "postgresql": PostgreSQL}
 _TRIES = 5
@@ -96,13 +107,14 @@ class Store:
         rows = self._reading.page(where, page, payloads).run(line, values).rows
         return Listing(*jobs_of(rows[::-1] if page.backwards else rows, payloads))
 
-    def due(self, line: Line, due: Due, until: int, limit: int, after: Cursor | None, *, hold: bool = False) -> DuePage:
+    def due(self, line: Line, part: Part, *, hold: bool = False) -> DuePage:
         """As `Repository.due`; with `hold`, for a transaction that writes to its rows."""
-        statement = self._reading.due(due, after is not None, hold and self.backend.holds_rows)
+        after, payloads = part.after, _wanted(part.include_request, False)
+        statement = self._reading.due(part.due, after is not None, payloads, hold and self.backend.holds_rows)
         place = {} if after is None else {"time": after.time, "id": after.job_id}
-        rows = statement.run(line, {"until": until, "limit": limit, **place}).rows
-        jobs, unreadable = jobs_of(rows, ())
-        last = Cursor(rows[-1][2], rows[-1][3]) if len(rows) == limit else None
+        rows = statement.run(line, {"until": part.until, "limit": part.limit, **place}).rows
+        jobs, unreadable = jobs_of(rows, payloads)
+        last = Cursor(*rows[-1][-2:]) if len(rows) == part.limit else None
         return DuePage(jobs, last, unreadable)
 
     def count(self, line: Line, where: JobFilter) -> int:

@@ -5,6 +5,7 @@ repository  `RepositoryContract`, `AsyncRepositoryContract`
 dispatcher  `DispatcherContract`, `AsyncDispatcherContract`
 artifacts   `ArtifactStoreContract`, `AsyncArtifactStoreContract`
 sweeps      `SharedSweepsContract`, `AsyncSharedSweepsContract`
+notices     `NoticesContract`, `AsyncNoticesContract`
 races       `RepositoryRaces`, and in dispatcher_races and artifact_races the others: the clauses on threads and tasks
 """
 
@@ -13,6 +14,7 @@ from jobstate.testing.contracts.artifacts import ArtifactStoreContract, AsyncArt
 from jobstate.testing.contracts.clauses import Capability, clauses
 from jobstate.testing.contracts.dispatcher import AsyncDispatcherContract, DispatcherContract
 from jobstate.testing.contracts.dispatcher_races import AsyncDispatcherRaces, DispatcherRaces
+from jobstate.testing.contracts.notices import AsyncNoticesContract, NoticesContract
 from jobstate.testing.contracts.races import AsyncRepositoryRaces, RepositoryRaces
 from jobstate.testing.contracts.repository import AsyncRepositoryContract, RepositoryContract
 from jobstate.testing.contracts.sweeps import AsyncSharedSweepsContract, SharedSweepsContract
@@ -24,12 +26,14 @@ __all__ = [
     "AsyncArtifactStoreRaces",
     "AsyncDispatcherContract",
     "AsyncDispatcherRaces",
+    "AsyncNoticesContract",
     "AsyncRepositoryContract",
     "AsyncRepositoryRaces",
     "AsyncSharedSweepsContract",
     "Capability",
     "DispatcherContract",
     "DispatcherRaces",
+    "NoticesContract",
     "RepositoryContract",
     "RepositoryRaces",
     "SharedSweepsContract",

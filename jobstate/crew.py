@@ -1,0 +1,209 @@
+"""Crews of workers, threads or tasks, that run what a source has; told to stop, they give back what is not done in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from threading import Condition, Thread
+from typing import Generic, Protocol, TypeVar
+
+from jobstate.context import AsyncContext, Context
+from jobstate.worker import RunFate, RunResult, give_back
+
+logger = logging.getLogger("jobstate.crew")
+
+T = TypeVar("T")
+Run = Callable[[T, Callable[[Context], None]], RunResult]
+"""Runs one to its end; is given what to call with its context when it has begun."""
+AsyncRun = Callable[[T, Callable[[AsyncContext], None]], Awaitable[RunResult]]
+
+_LEAST_GRACE = 1.0
+"""Seconds that a cancelled task has at least."""
+
+
+class Source(Protocol[T]):
+    """What there is to run. It is asked by one worker at a time."""
+
+    def take(self) -> T | None:
+        """The next one that is due."""
+        ...
+
+    def pause(self) -> float | None:
+        """Seconds until one is due; None when only a notice will tell."""
+        ...
+
+    def done(self, item: T, result: RunResult) -> None:
+        """What became of it."""
+        ...
+
+
+class _OverError(BaseException):
+    """The grace is over: what starts now is given back at once."""
+
+
+class Crew(Generic[T]):
+    """Threads.
+
+    Attributes:
+        changed: held while the source is asked; to be notified when there is more in it, or when it is due earlier.
+        closed: whether it was told to stop, and begins nothing any more.
+    """
+
+    def __init__(self, workers: int, source: Source[T]) -> None:
+        if workers < 1:
+            raise ValueError(f"workers: at least 1 thread is needed, not {workers}")
+        self.changed = Condition()
+        self.closed = False
+        self.busy = 0
+        self._workers = workers
+        self._source = source
+        self._running: dict[int, Context] = {}
+        self._threads: list[Thread] = []
+        self._over = False
+
+    def start(self, run: Run[T]) -> None:
+        """Begin. Once."""
+        if self._threads:
+            raise RuntimeError("its workers were started before: make another one")
+        for number in range(self._workers):
+            self._threads.append(Thread(target=self._work, args=(number, run), name=f"jobstate-{number}", daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def notify(self) -> None:
+        """Look at the source again."""
+        with self.changed:
+            self.changed.notify_all()
+
+    def stop(self, grace: float) -> None:
+        """Begin nothing any more, let what runs finish for `grace` seconds, and give the rest back."""
+        with self.changed:
+            self.closed = True
+            for context in self._running.values():
+                context.stop()
+            self.changed.notify_all()
+            idle = self.changed.wait_for(lambda: not self.busy, grace)
+            self._over = True
+            left = list(self._running.values())
+        for context in left:
+            give_back(context.attempt)
+        if idle:
+            for thread in self._threads:
+                thread.join()
+
+    def _work(self, number: int, run: Run[T]) -> None:
+        while (item := self._next()) is not None:
+            result = RunResult(RunFate.GIVEN_BACK)
+            try:
+                result = run(item, lambda context: self._note(number, context))
+            except _OverError:
+                return
+            except BaseException:  # a handler that exits was given back, and takes no worker along
+                logger.exception("a handler asked the process to exit; its worker goes on")
+            finally:
+                self._done(number, item, result)
+
+    def _next(self) -> T | None:
+        with self.changed:
+            while not self.closed:
+                if (item := self._source.take()) is not None:
+                    self.busy += 1
+                    return item
+                self.changed.wait(self._source.pause())
+            return None
+
+    def _note(self, number: int, context: Context) -> None:
+        with self.changed:
+            if self._over:
+                raise _OverError
+            self._running[number] = context
+            if self.closed:
+                context.stop()
+
+    def _done(self, number: int, item: T, result: RunResult) -> None:
+        with self.changed:
+            self._running.pop(number, None)
+            self.busy -= 1
+            self._source.done(item, result)
+            self.changed.notify_all()
+
+
+class AsyncCrew(Generic[T]):
+    """Tasks of the running event loop; else as `Crew`."""
+
+    def __init__(self, workers: int, source: Source[T]) -> None:
+        if workers < 1:
+            raise ValueError(f"workers: at least 1 task is needed, not {workers}")
+        self.changed = asyncio.Condition()
+        self.closed = False
+        self.busy = 0
+        self._workers = workers
+        self._source = source
+        self._running: dict[int, AsyncContext] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, run: AsyncRun[T]) -> None:
+        """As `Crew.start`, in the running loop."""
+        if self._tasks:
+            raise RuntimeError("its workers were started before: make another one")
+        for number in range(self._workers):
+            self._tasks.append(asyncio.create_task(self._work(number, run), name=f"jobstate-{number}"))
+
+    async def notify(self) -> None:
+        """As `Crew.notify`."""
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def stop(self, grace: float) -> None:
+        """As `Crew.stop`. A handler that swallows its cancellation is left behind; its lease will run out."""
+        async with self.changed:
+            self.closed = True
+            for context in self._running.values():
+                context.stop()
+            self.changed.notify_all()
+        if self._tasks:
+            _, left = await asyncio.wait(self._tasks, timeout=grace)
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left, timeout=max(grace, _LEAST_GRACE))
+        await self.notify()
+
+    async def _work(self, number: int, run: AsyncRun[T]) -> None:
+        while (item := await self._next()) is not None:
+            result = RunResult(RunFate.GIVEN_BACK)
+            try:
+                result = await run(item, lambda context: self._note(number, context))
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) is None or task.cancelling():
+                    raise
+                logger.warning("a handler cancelled itself; its worker goes on")
+            except Exception:
+                logger.exception("a job was not run to its end; its worker goes on")
+            finally:
+                self._running.pop(number, None)
+                self.busy -= 1
+            async with self.changed:
+                self._source.done(item, result)
+                self.changed.notify_all()
+
+    async def _next(self) -> T | None:
+        async with self.changed:
+            while not self.closed:
+                if (item := self._source.take()) is not None:
+                    self.busy += 1
+                    return item
+                await self._wait(self._source.pause())
+            return None
+
+    async def _wait(self, pause: float | None) -> None:
+        try:
+            await asyncio.wait_for(self.changed.wait(), pause)
+        except TimeoutError:
+            return
+
+    def _note(self, number: int, context: AsyncContext) -> None:
+        self._running[number] = context
+        if self.closed:
+            context.stop()

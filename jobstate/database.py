@@ -1,0 +1,28 @@
+"""The database that a command line names: an engine for the library alone."""
+
+from __future__ import annotations
+
+from sqlalchemy import URL, Engine, create_engine, make_url
+
+
+def open_engine(database: str, *, connections: int = 15) -> Engine:
+    """An engine of a SQLite file by its path, or of a database by its URL. Raises ValueError for one that is not supported.
+
+    At most so many connections are in use at once.
+    """
+    url = make_url(database if "://" in database else f"sqlite:///{database}")
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    return create_engine(
+        _checked(url),
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        pool_size=connections,
+        max_overflow=0,
+    )
+
+
+def _checked(url: URL) -> URL:
+    if url.get_backend_name() not in ("postgresql", "sqlite"):
+        raise ValueError(f"--database: PostgreSQL and SQLite are possible, not {url.get_backend_name()}")
+    return url

@@ -1,0 +1,349 @@
+"""The database as the queue: workers that take pending jobs from the repository, run a handler on them, and stop in good order.
+
+    while not stopped: take as many as there are idle workers -> they run -> wait for a notice, or a moment, when there was none
+
+What is taken is started, in one transaction for all where the repository can: nothing waits under a lease but for a free hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from inspect import iscoroutinefunction
+from types import FrameType
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, Unpack
+
+from jobstate.attempt import AsyncAttempt, Attempt
+from jobstate.context import AsyncContext, Context
+from jobstate.crew import AsyncCrew, Crew
+from jobstate.errors import InvalidInputError
+from jobstate.flows.sweeps import PAGE
+from jobstate.notices import PAUSE, AsyncPolling, Polling
+from jobstate.ports import AsyncListener, Listener
+from jobstate.service import AsyncJobs, Jobs
+from jobstate.worker import (
+    AsyncHandler,
+    Handler,
+    RunResult,
+    async_give_back,
+    async_run_attempt,
+    give_back,
+    run_attempt,
+    to_its_end,
+)
+
+logger = logging.getLogger("jobstate.loop")
+
+A = TypeVar("A", Attempt[Any, Any], AsyncAttempt[Any, Any])
+
+_DAY = 86_400
+_ECHO = 2 * PAUSE
+_SLICE = 0.2
+"""Seconds after which one who waits looks whether it was told to stop: a signal's handler may not take a lock."""
+
+
+class Working(TypedDict, total=False):
+    """How a worker works.
+
+    `concurrency` is how many jobs run at once (10 in threads, 100 in tasks); `poll`, how many seconds (1) pass at most until
+    an idle worker looks again, if nothing wakes it; `grace`, how many seconds (10) what runs has to finish when the worker is
+    told to stop, and is given back after that; `retry_exceptions` is that of `run_job`.
+    """
+
+    concurrency: int
+    poll: float
+    grace: float
+    retry_exceptions: bool
+
+
+class _Taken(Generic[A]):
+    """Attempts that wait for a worker that is free already."""
+
+    def __init__(self) -> None:
+        self.attempts: deque[A] = deque()
+
+    def take(self) -> A | None:
+        return self.attempts.popleft() if self.attempts else None
+
+    def pause(self) -> float | None:
+        return None
+
+    def done(self, item: A, result: RunResult) -> None:
+        """It is over; the row says how."""
+
+
+class _Settings(NamedTuple):
+    """`Working`, whole."""
+
+    concurrency: int
+    poll: float
+    grace: float
+    retry_exceptions: bool
+
+
+def _settings(options: Working, concurrency: int) -> _Settings:
+    """What was asked for, and the rest as it is by default. Raises InvalidInputError, and TypeError for an unknown name."""
+    if unknown := options.keys() - Working.__annotations__.keys():
+        raise TypeError(f"unknown argument {', '.join(sorted(unknown))}; known are {', '.join(Working.__annotations__)}")
+    concurrency = options.get("concurrency", concurrency)
+    poll, grace = options.get("poll", 1.0), options.get("grace", 10.0)
+    if type(concurrency) is not int or not 1 <= concurrency <= PAGE:
+        raise InvalidInputError("concurrency", f"a whole number from 1 to {PAGE} is needed, not {concurrency!r}")
+    for name, value, least in (("poll", poll, 0.001), ("grace", grace, 0)):
+        if type(value) not in (int, float) or not least <= value <= _DAY:
+            raise InvalidInputError(name, f"seconds from {least} to {_DAY} are needed, not {value!r}")
+    return _Settings(concurrency, poll, grace, options.get("retry_exceptions", True))
+
+
+class Worker:
+    """Takes pending jobs and runs `handler` on them in threads, until it is told to stop.
+
+    A repository that fails is asked again after `poll` seconds, and a listener that fails is made anew.
+    """
+
+    def __init__(self, jobs: Jobs, handler: Handler, **options: Unpack[Working]) -> None:
+        self._settings = _settings(options, 10)
+        self._jobs = jobs
+        self._handler = handler
+        self._taken: _Taken[Attempt[Any, Any]] = _Taken()
+        self._crew: Crew[Attempt[Any, Any]] = Crew(self._settings.concurrency, self._taken)
+        self._listener: Listener | None = None
+        self._heard = False
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Tell it to stop; from anywhere, a signal's handler too. `run` returns when all is done or given back."""
+        self._stopped = True
+
+    def run(self) -> None:
+        """Work until it is told to stop. Once."""
+        self._crew.start(self._run_one)
+        try:
+            self._listen()  # before the first look, so that nothing is missed
+            while not self._stopped:
+                if not self._fill():
+                    self._wait()
+        finally:
+            self._crew.stop(self._settings.grace)
+            for attempt in self._taken.attempts:
+                _ = give_back(attempt)
+            self._deaf()
+
+    def _run_one(self, attempt: Attempt[Any, Any], note: Callable[[Context], None]) -> RunResult:
+        return run_attempt(attempt, self._handler, retry_exceptions=self._settings.retry_exceptions, on_start=note)
+
+    def _fill(self) -> bool:
+        """Take what the idle can run, when there is one; whether there may be more."""
+        crew = self._crew
+        with crew.changed:
+            idle = crew.changed.wait_for(self._idle, _SLICE)
+        if not idle:
+            return True
+        try:
+            attempts = self._jobs.take(idle)
+        except Exception:
+            logger.exception("no jobs could be taken; the next look is in %s s", self._settings.poll)
+            return False
+        with crew.changed:
+            self._taken.attempts.extend(attempts)
+            crew.changed.notify_all()
+        return len(attempts) == idle
+
+    def _idle(self) -> int:
+        return self._settings.concurrency - self._crew.busy - len(self._taken.attempts)
+
+    def _wait(self) -> None:
+        """Until there is a notice, or `poll` seconds have passed, or it was told to stop; soon after a notice, once more."""
+        left = self._pause()
+        while left > 0 and not self._stopped and not self._heard:
+            self._heard = self._hears(min(left, _SLICE))
+            left -= _SLICE
+
+    def _pause(self) -> float:
+        """Seconds until the next look: a notice stands for what follows at once, too."""
+        heard, self._heard = self._heard, False
+        return min(_ECHO, self._settings.poll) if heard else self._settings.poll
+
+    def _hears(self, seconds: float) -> bool:
+        if self._listener is None:
+            Polling().wait(seconds)
+            return self._listen()
+        try:
+            return self._listener.wait(seconds)
+        except Exception:
+            logger.warning("the notices of new jobs ended", exc_info=True)
+            self._deaf()
+            return False
+
+    def _listen(self) -> bool:
+        """Whether it listens now: then something may have been missed."""
+        try:
+            self._listener = self._jobs.listen()
+        except Exception:
+            logger.warning("there are no notices of new jobs; a look every %s s will do", self._settings.poll, exc_info=True)
+        return self._listener is not None
+
+    def _deaf(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            with suppress(Exception):
+                listener.close()
+
+
+def work(jobs: Jobs, handler: Handler, **options: Unpack[Working]) -> None:
+    """Run a `Worker` until SIGTERM or SIGINT, in the main thread; elsewhere for ever: make a `Worker` there, to stop it.
+
+    Run as many processes of it as there is work, on one database, and `sweep` from a cron or a thread beside it: a job whose
+    worker was killed is taken over by that.
+    """
+    worker = Worker(jobs, handler, **options)
+    with _told(worker.stop):
+        worker.run()
+
+
+def handler_named(name: str) -> Handler:
+    """The function that `module:function` names. Raises ValueError with what is wrong with it."""
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise ValueError(f"handler: a name such as package.module:function is needed, not {name!r}")
+    try:
+        found: Any = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"handler: {name!r} was not found: {error}") from error
+    if not callable(found) or iscoroutinefunction(found):
+        kind = "async: run it with jobstate.async_work in a program of your own" if callable(found) else type(found).__name__
+        raise ValueError(f"handler: {name!r} must be a plain function of a request and a context; it is {kind}")
+    handler: Handler = found
+    return handler
+
+
+@contextmanager
+def _told(stop: Callable[[], None]) -> Generator[None]:
+    """SIGTERM and SIGINT call `stop` meanwhile; a second one does what it did before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: dict[signal.Signals, Any] = {}
+
+    def told(number: int, _: FrameType | None) -> None:
+        signal.signal(number, before[signal.Signals(number)])
+        stop()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        before[each] = signal.signal(each, told)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+class AsyncWorker:
+    """`Worker`, awaited: in tasks of the running event loop."""
+
+    def __init__(self, jobs: AsyncJobs, handler: AsyncHandler, **options: Unpack[Working]) -> None:
+        self._settings = _settings(options, 100)
+        self._jobs = jobs
+        self._handler = handler
+        self._taken: _Taken[AsyncAttempt[Any, Any]] = _Taken()
+        self._crew: AsyncCrew[AsyncAttempt[Any, Any]] = AsyncCrew(self._settings.concurrency, self._taken)
+        self._listener: AsyncListener | None = None
+        self._heard = False
+        self._stopped = False
+
+    def stop(self) -> None:
+        """As `Worker.stop`."""
+        self._stopped = True
+
+    async def run(self) -> None:
+        """As `Worker.run`. A cancelled task stops in good order, and goes on being cancelled."""
+        self._crew.start(self._run_one)
+        try:
+            await self._listen()
+            while not self._stopped:
+                if not await self._fill():
+                    await self._wait()
+        finally:
+            _, cancelled = await to_its_end(self._leave())
+            if cancelled is not None:
+                raise cancelled
+
+    async def _leave(self) -> None:
+        await self._crew.stop(self._settings.grace)
+        for attempt in self._taken.attempts:
+            _ = await async_give_back(attempt)
+        await self._deaf()
+
+    async def _run_one(self, attempt: AsyncAttempt[Any, Any], note: Callable[[AsyncContext], None]) -> RunResult:
+        return await async_run_attempt(attempt, self._handler, retry_exceptions=self._settings.retry_exceptions, on_start=note)
+
+    async def _fill(self) -> bool:
+        """As `Worker._fill`. What is on its way when the task is cancelled is waited for, not lost."""
+        crew = self._crew
+        async with crew.changed:
+            try:
+                idle = await asyncio.wait_for(crew.changed.wait_for(self._idle), _SLICE)
+            except TimeoutError:
+                return True
+        taking, cancelled = await to_its_end(self._jobs.take(idle))
+        if taking.exception() is None:
+            self._taken.attempts.extend(taking.result())
+        if cancelled is not None:
+            raise cancelled
+        if (error := taking.exception()) is not None:
+            logger.error("no jobs could be taken; the next look is in %s s", self._settings.poll, exc_info=error)
+            return False
+        await crew.notify()
+        return len(taking.result()) == idle
+
+    def _idle(self) -> int:
+        return self._settings.concurrency - self._crew.busy - len(self._taken.attempts)
+
+    async def _wait(self) -> None:
+        left = self._pause()
+        while left > 0 and not self._stopped and not self._heard:
+            self._heard = await self._hears(min(left, _SLICE))
+            left -= _SLICE
+
+    def _pause(self) -> float:
+        heard, self._heard = self._heard, False
+        return min(_ECHO, self._settings.poll) if heard else self._settings.poll
+
+    async def _hears(self, seconds: float) -> bool:
+        if self._listener is None:
+            await AsyncPolling().wait(seconds)
+            return await self._listen()
+        try:
+            return await self._listener.wait(seconds)
+        except Exception:
+            logger.warning("the notices of new jobs ended", exc_info=True)
+            await self._deaf()
+            return False
+
+    async def _listen(self) -> bool:
+        try:
+            self._listener = await self._jobs.listen()
+        except Exception:
+            logger.warning("there are no notices of new jobs; a look every %s s will do", self._settings.poll, exc_info=True)
+        return self._listener is not None
+
+    async def _deaf(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            with suppress(Exception):
+                await listener.close()
+
+
+async def async_work(jobs: AsyncJobs, handler: AsyncHandler, **options: Unpack[Working]) -> None:
+    """`work`, awaited."""
+    worker = AsyncWorker(jobs, handler, **options)
+    with _told(worker.stop):
+        await worker.run()

@@ -1,0 +1,213 @@
+"""Workers take pending jobs from the repository: each to one of them, started, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from threading import Barrier
+from typing import Any, cast
+
+import pytest
+from sqlalchemy import URL, Engine
+
+from jobstate import InvalidInputError, Job, Jobs, OutcomeUnknownError, Policy, RepositoryError
+from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
+from jobstate.effects import Moved
+from jobstate.memory import MemoryArtifactStore, MemoryDispatcher, MemoryRepository
+from jobstate.testing import ManualClock
+from tests.postgresql import emptied, engine_of
+from tests.sql import sqlite_engine
+from tests.support import ENDPOINT, NOW, ORG, Faulty
+
+KINDS = ("memory", "sqlite", "postgresql")
+POLICY = Policy(inline_limit=100)
+
+
+class Place:
+    """Jobs without a dispatcher, on one kind of repository."""
+
+    def __init__(self, repository: Any) -> None:
+        self.clock = ManualClock(NOW)
+        self.repository = repository
+        self.artifacts = MemoryArtifactStore()
+        self.jobs = Jobs(repository, policy=POLICY, clock=self.clock, artifacts=self.artifacts)
+
+    def create(self, **options: Any) -> Job:
+        request = options.pop("request", {"a": 1})
+        return self.jobs.create(ENDPOINT, request, organization_id=ORG, **options)
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine | None]:
+    kind = getattr(request, "param", "sqlite")
+    if kind == "memory":
+        yield None
+        return
+    url: URL | None = request.getfixturevalue("server") if kind == "postgresql" else None
+    made = sqlite_engine(tmp_path) if url is None else engine_of(url)
+    if url is not None:
+        emptied(made)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def place(engine: Engine | None) -> Place:
+    if engine is None:
+        return Place(MemoryRepository())
+    repository = SQLAlchemyRepository(engine)
+    repository.create_schema()
+    return Place(repository)
+
+
+everywhere = pytest.mark.parametrize("engine", KINDS, indirect=True)
+
+
+@everywhere
+def test_what_is_taken_has_started_with_its_request_the_longest_due_first(place: Place) -> None:
+    jobs: list[Job] = []
+    for number in range(5):
+        jobs.append(place.create(request={"number": number}))
+        place.clock.advance(1)
+    taken = place.jobs.take(3)
+    assert [attempt.job_id for attempt in taken] == [job.id for job in jobs[:3]]
+    assert [attempt.job.request for attempt in taken] == [{"number": number} for number in range(3)]
+    assert {(attempt.number, attempt.job.status, attempt.job.attempt_count) for attempt in taken} == {(1, "in_progress", 1)}
+    assert len({attempt.token for attempt in taken}) == 3
+    for attempt, job in zip(taken, jobs, strict=False):
+        assert attempt.complete({"done": True}).status == "completed"
+        assert [record.event for record in place.jobs.history(job.id)] == ["created", "start", "complete"]
+    assert [attempt.job_id for attempt in place.jobs.take(9)] == [job.id for job in jobs[3:]]
+    assert place.jobs.take(9) == []
+
+
+@everywhere
+def test_what_may_not_start_is_passed_by(place: Place) -> None:
+    """More of them than a look finds at once: expired ones, and those that are available later only."""
+    for _ in range(7):
+        place.create(ttl=timedelta(seconds=5))
+    place.clock.advance(5)
+    place.create(available_at=NOW + 100)
+    good = place.create()
+    assert [attempt.job_id for attempt in place.jobs.take(2)] == [good.id]
+    assert place.jobs.count(status="queued") == 8
+
+
+@everywhere
+def test_a_request_whose_parts_are_elsewhere_is_whole(place: Place) -> None:
+    whole = {"image": "data:text/plain;base64," + "QUJD" * 100}
+    place.create(request=whole)
+    plain = place.create()
+    taken = place.jobs.take(5)
+    assert sorted(str(attempt.job.request) for attempt in taken) == sorted([str(whole), str({"a": 1})])
+    assert place.jobs.take(5) == []
+    assert plain.id in {attempt.job_id for attempt in taken}
+
+
+@everywhere
+def test_a_part_that_is_gone_uses_no_attempt_and_stops_no_other(place: Place) -> None:
+    broken = place.create(request={"image": "data:text/plain;base64," + "QUJD" * 100})
+    place.artifacts.delete(f"{broken.id}/")
+    good = place.create()
+    assert [attempt.job_id for attempt in place.jobs.take(5)] == [good.id]
+    assert (place.jobs.retrieve(broken.id).status, place.jobs.retrieve(broken.id).attempt_count) == ("queued", 0)
+
+
+@everywhere
+def test_of_several_workers_at_once_each_gets_others(place: Place) -> None:
+    jobs = [place.create() for _ in range(40)]
+    barrier = Barrier(4)
+
+    def worker() -> list[str]:
+        barrier.wait(60)
+        mine: list[str] = []
+        while place.jobs.count(status="queued"):
+            mine += [attempt.job_id for attempt in place.jobs.take(3)]
+        return mine
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = [job_id for each in [pool.submit(worker) for _ in range(4)] for job_id in each.result()]
+    assert sorted(taken) == sorted(job.id for job in jobs)
+    assert {job.attempt_count for job in place.jobs.list(limit=100).data} == {1}
+
+
+class LosesAnswers(SQLAlchemyRepository):
+    """The transaction of a take is committed, and its answer lost."""
+
+    lost = False
+
+    def announcing(self) -> SQLAlchemyRepository:
+        return self
+
+    def move_due(self, *args: Any, **options: Any) -> Moved:
+        moved = super().move_due(*args, **options)
+        self.lost = True
+        return moved._replace(answers=[OutcomeUnknownError(one.job_id, "lost") for one in moved.transitions])
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_a_start_whose_answer_was_lost_is_found_again(engine: Engine) -> None:
+    place = Place(LosesAnswers(engine))
+    place.repository.create_schema()
+    jobs = [place.create() for _ in range(3)]
+    taken = place.jobs.take(5)
+    assert place.repository.lost
+    assert sorted(attempt.job_id for attempt in taken) == sorted(job.id for job in jobs)
+    assert {attempt.complete({}).attempt_count for attempt in taken} == {1}
+
+
+class FailsLater(SQLAlchemyRepository):
+    """The first part of the due page is moved, and then the database is gone."""
+
+    parts = 0
+
+    def announcing(self) -> SQLAlchemyRepository:
+        return self
+
+    def move_due(self, *args: Any, **options: Any) -> Moved:
+        self.parts += 1
+        if self.parts > 1:
+            raise RepositoryError("gone")
+        return super().move_due(*args, **options)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_what_was_started_is_not_lost_to_a_later_error(engine: Engine) -> None:
+    place = Place(FailsLater(engine))
+    place.repository.create_schema()
+    place.create(ttl=timedelta(seconds=5))
+    place.clock.advance(5)
+    good = [place.create() for _ in range(2)]
+    started = [attempt.job_id for attempt in place.jobs.take(2)]
+    assert len(started) == 1, "one of the first two was expired"
+    assert started[0] in {job.id for job in good}
+    with pytest.raises(RepositoryError, match="gone"):
+        place.jobs.take(2)
+
+
+def test_in_the_weaker_form_one_that_another_was_quicker_with_is_left_to_him() -> None:
+    repository = MemoryRepository()
+    place = Place(Faulty(repository))
+    others = Jobs(repository, clock=place.clock)
+    first, second = place.create(), place.create()
+    faulty = cast("Faulty", place.repository)
+    faulty.then("due", lambda: others.start(first.delivery))
+    assert [attempt.job_id for attempt in place.jobs.take(2)] == [second.id]
+
+
+@pytest.mark.parametrize("limit", [0, 1001, True, 1.0, "3"])
+def test_a_limit_that_is_none_is_refused(limit: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"limit: a whole number from 1 to 1000"):
+        Place(MemoryRepository()).jobs.take(limit)
+
+
+def test_what_a_dispatcher_carries_is_not_taken() -> None:
+    with pytest.raises(InvalidInputError, match="dispatcher: it carries the jobs"):
+        Jobs(MemoryRepository(), MemoryDispatcher()).take(1)
+
+
+def test_one_tenant_takes_nothing() -> None:
+    with pytest.raises(InvalidInputError, match="organization_id"):
+        Place(MemoryRepository()).jobs.for_organization(ORG).take(1)
