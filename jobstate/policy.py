@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from jobstate.model import Job, Limit, Name, construct
+from jobstate.model import Job, Limit, Name
 
 
 def _whole_seconds(value: timedelta) -> timedelta:
@@ -113,5 +113,5 @@ class Policy(BaseModel, frozen=True, extra="forbid"):
         """Seconds until the next attempt of a job that has used `attempts_used` attempts, by the pauses of its endpoint."""
         backoff = self.endpoint_backoff.get(job.endpoint)
         if backoff is None:
-            backoff = construct(Backoff, first=self.backoff, cap=self.backoff_cap, jitter=self.backoff_jitter)
+            backoff = Backoff.model_construct(first=self.backoff, cap=self.backoff_cap, jitter=self.backoff_jitter)
         return backoff.pause(job.attempts_used, f"{job.id}/{job.run}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -15,7 +16,7 @@ SECOND = timedelta(seconds=1)
 CENTURY = timedelta(days=36_600)
 NONE = timedelta(0)
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "ttl": timedelta(days=7),
     "max_attempts": 3,
     "lease": timedelta(minutes=5),

@@ -13,6 +13,7 @@ from jobstate import AsyncAttempt, AsyncJobs, Attempt, Jobs
 from jobstate.context import AsyncContext, Context
 
 NAMES = """
+run_maintenance async_run_maintenance
 Accepted allowed_events Already apply ArtifactConflictError ArtifactError ArtifactNotFoundError async_run_job
 async_work AsyncAttempt AsyncContext AsyncJobs AsyncWorker Attempt Backoff BulkStoppedError Context decide Delivery
 DispatchError Endpoint Event explain GuardRefusedError HistoryRecord IdempotencyConflictError IllegalTransitionError
