@@ -37,12 +37,13 @@ class SystemClock:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The ports of one service, all of one colour; the protocols are in `jobstate.ports`."""
+    """The ports of one service, all of one colour; the protocols are in `jobstate.ports`, the listeners' in `observe`."""
 
     repository: Any
     dispatcher: Any
     artifacts: Any
     clock: Any
+    listeners: Any = None
 
     def dispatch(self, delivery: Delivery, task_name: str, not_before: int | None, **options: Any) -> Any:
         """What the dispatcher answers: one that can delay, if there is a time."""

@@ -32,6 +32,7 @@ from jobstate.model import (
     Name,
     Text,
 )
+from jobstate.observe import Listeners
 from jobstate.payload import check_artifacts, instance, invalid_input, json_object
 from jobstate.policy import Policy
 from jobstate.query import PageRequest
@@ -96,6 +97,12 @@ class Face:
         return self._scope.policy
 
     @property
+    def listeners(self) -> Listeners | None:
+        """Who is told what is done; None when nobody is."""
+        listeners: Listeners | None = self._ports.listeners
+        return listeners
+
+    @property
     def organization_id(self) -> str | None:
         """The organization that this face is scoped to; None for the trusted, unscoped one."""
         return self._scope.organization_id
@@ -121,7 +128,8 @@ class Face:
 
         What it writes is committed or rolled back with the host's rows. A transactional dispatcher is called at once, and its
         error is raised, for the host to roll back; any other dispatch waits for the commit: then `dispatch` makes it at once,
-        and the next sweep makes it otherwise. Raises TypeError for a repository that cannot write in another's transaction.
+        and the next sweep makes it otherwise. Observers are told nothing, since it may yet be rolled back. Raises
+        TypeError for a repository that cannot write in another's transaction.
         """
         bind = getattr(self._ports.repository, "bind", None)
         if bind is None:
@@ -129,7 +137,7 @@ class Face:
             raise TypeError(f"repository: {name} has no method 'bind': it cannot write in a transaction of the host's")
         dispatching = self._scope.dispatching
         within = dispatching if dispatching is Dispatching.WITHIN else Dispatching.NEVER
-        ports = replace(self._ports, repository=bind(transaction))
+        ports = replace(self._ports, repository=bind(transaction), listeners=None)
         return self._like(ports, replace(self._scope, dispatching=within, bound=True))
 
     def _like(self, ports: Ports, scope: Scope) -> Self:

@@ -212,7 +212,7 @@ class World:
 
     def row(self, job_id: str) -> Job:
         """The row as it stands, payloads included, without faults."""
-        return self.others._run(_load_all(job_id))
+        return self.others._run("row", _load_all(job_id))
 
 
 def _load_all(job_id: str) -> Any:
