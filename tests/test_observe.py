@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -61,7 +61,7 @@ def listened(world: World, *observers: Observer) -> Jobs:
         "observers": observers,
     }
     if isinstance(world.jobs, Synced):
-        jobs: Any = Synced(AsyncJobs(world.repository, cast(Any, world.dispatcher), **options), world.jobs._runner)
+        jobs: Any = Synced(AsyncJobs(world.repository, world.dispatcher, **options), world.jobs._runner)
         return cast("Jobs", jobs)
     return Jobs(world.repository, world.dispatcher, **options)
 
@@ -269,7 +269,7 @@ def test_an_observer_that_raises_breaks_nothing_and_is_logged_once(
 def test_a_span_swallows_no_exception(world: World) -> None:
     class Swallows(Observer):
         @contextmanager
-        def operation(self, name: str) -> Iterator[None]:
+        def operation(self, name: str) -> Generator[None]:
             with suppress(Exception):  # what it must not do
                 yield
 
