@@ -1,7 +1,7 @@
 """A whole life on one PostgreSQL, against those who also keep their queue there: enqueued one by one, fetched, run, finished.
 
-Each is used as its documentation has it for speed, with one worker of ten jobs at a time in this process. The time goes from the
-first enqueue to the moment when a connection of its own sees all finished.
+Each is used as its documentation has it for speed, with one worker of ten jobs at a time in this process. The time goes from
+the first enqueue to the moment when a connection of its own sees all finished.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ class Contestant(ABC):
         self.url = url
         self.dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
 
+    @abstractmethod
     def open(self) -> None:
         """Its tables, and what it keeps between rounds."""
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of it."""
 
@@ -93,7 +95,7 @@ class Jobstate(Contestant):
             ours.create("/v1/words", PAYLOAD)
 
     def start(self) -> Callable[[], None]:
-        worker = Worker(self.jobs, lambda request, context: len(request["text"]), concurrency=AT_ONCE)
+        worker = Worker(self.jobs, lambda request, _: len(request["text"]), concurrency=AT_ONCE)
         thread = threading.Thread(target=worker.run)
         thread.start()
 
