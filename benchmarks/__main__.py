@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine
 
-from benchmarks import core, http, parts, sql
+from benchmarks import core, http, parts, process, sql
 from benchmarks.measure import RESULTS, ROUNDS
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
 from tests.postgresql import emptied, engine_of, running
@@ -18,9 +18,12 @@ from tests.sql import AUTOMATIC
 
 
 def run_core() -> None:
-    """What needs no store but the memory."""
-    core.decisions()
+    """What needs no store but the memory. Needs the extra `benchmarks`."""
+    core.accepted()
+    core.refused()
     core.flows()
+    process.imports()
+    process.memory()
 
 
 def run_sql() -> None:
