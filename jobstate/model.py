@@ -383,14 +383,16 @@ class JobPage(NamedTuple, Generic[RequestT, ResponseT]):
 _PLAIN = frozenset({str, int, bool, float})
 
 
-def plain(value: object) -> JsonValue:
+def plain(value: Any) -> JsonValue:
     """A field's value as JSON values, as it stands in a history record."""
+    as_it_is: JsonValue = value
     if value is None or type(value) in _PLAIN:
-        return cast(JsonValue, value)
+        return as_it_is
     if isinstance(value, StrEnum):
         return str(value)  # a third of the time of `value.value`
     if isinstance(value, BaseModel):
-        return cast(JsonValue, value.model_dump(mode="json"))
+        dumped: JsonValue = value.model_dump(mode="json")
+        return dumped
     if isinstance(value, tuple):
         return [plain(item) for item in cast(tuple[object, ...], value)]
-    return cast(JsonValue, value)
+    return as_it_is
