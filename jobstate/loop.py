@@ -14,8 +14,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from importlib import import_module
-from inspect import iscoroutinefunction
 from types import FrameType
 from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, Unpack
 
@@ -205,24 +203,6 @@ def work(jobs: Jobs, handler: Handler, **options: Unpack[Working]) -> None:
     worker = Worker(jobs, handler, **options)
     with _told(worker.stop):
         worker.run()
-
-
-def handler_named(name: str) -> Handler:
-    """The function that `module:function` names. Raises ValueError with what is wrong with it."""
-    module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        raise ValueError(f"handler: a name such as package.module:function is needed, not {name!r}")
-    try:
-        found: Any = import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"handler: {name!r} was not found: {error}") from error
-    if not callable(found) or iscoroutinefunction(found):
-        kind = "async: run it with jobstate.async_work in a program of your own" if callable(found) else type(found).__name__
-        raise ValueError(f"handler: {name!r} must be a plain function of a request and a context; it is {kind}")
-    handler: Handler = found
-    return handler
 
 
 @contextmanager
