@@ -1,7 +1,8 @@
-"""Polling a job through the router, against a bare FastAPI route that reads the same row by hand.
+"""Polling a job through the router, against a bare FastAPI route that reads the same row by hand; and calls on the job of
+another organization, against the same calls on one that nobody has.
 
-Both are called as ASGI applications in the process: no socket, no client, which would be the same for both. Both know their
-caller by the same dependency, look for the job of its organization only, and answer with the same fields.
+All are called as ASGI applications in the process: no socket, no client, which would be the same for both. The bare route knows
+its caller by the same dependency, looks for the job of its organization only, and answers with the same fields.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, FastAPI, Header, HTTPException
 from sqlalchemy import URL, create_engine, text
@@ -26,6 +27,7 @@ from tests.postgresql import async_engine_of, emptied, engine_of
 from tests.sql import AUTOMATIC
 
 CALLS = 100
+REQUEST = {"scan": "x" * 1_000_000}
 
 _COLUMNS = """
 id, status, created_at, started_at, completed_at, expires_at, cancelled, attempt_count, last_attempt_at, last_failure_code,
@@ -33,6 +35,18 @@ endpoint, organization_id, error, warnings, metadata, task_name AS cloud_task_na
 """
 _TEXTS = ("error", "warnings", "metadata", "request_gcs_paths")
 _ROW = text(f"SELECT {_COLUMNS} FROM jobstate_jobs WHERE id = :id AND organization_id = :organization_id")
+
+
+class Call(NamedTuple):
+    """A request; `{}` in its path or query is for a job's id."""
+
+    method: str
+    path: str
+    query: str = ""
+    key: bytes = b"org"
+
+    def of(self, job_id: str) -> Call:
+        return self._replace(path=self.path.format(job_id), query=self.query.format(job_id))
 
 
 async def caller(api_key: Annotated[str, Header()]) -> str:
@@ -80,12 +94,12 @@ def _routed(jobs: Any) -> FastAPI:
     return app
 
 
-def _poller(runner: asyncio.Runner, app: FastAPI, job_id: str) -> Callable[[], None]:
-    """CALLS polls, one after the other."""
+def _caller(runner: asyncio.Runner, app: FastAPI, call: Call, check: Callable[[int, bytes], None]) -> Callable[[], None]:
+    """CALLS of one call, one after the other; the last answer is checked."""
     scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http", "root_path": "",
-        "path": f"/v1/jobs/{job_id}", "raw_path": f"/v1/jobs/{job_id}".encode(), "query_string": b"",
-        "headers": [(b"host", b"x"), (b"api-key", b"org")], "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 9),
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": call.method, "scheme": "http",
+        "root_path": "", "path": call.path, "raw_path": call.path.encode(), "query_string": call.query.encode(),
+        "headers": [(b"host", b"x"), (b"api-key", call.key)], "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 9),
     }  # fmt: skip
     sent: list[Any] = []
 
@@ -95,19 +109,49 @@ def _poller(runner: asyncio.Runner, app: FastAPI, job_id: str) -> Callable[[], N
     async def send(message: Any) -> None:
         sent.append(message)
 
-    async def polls() -> None:
+    async def calls() -> None:
         for _ in range(CALLS):
             sent.clear()
             await app(dict(scope), receive, send)
-        assert sent[0]["status"] == 200, sent
-        assert JobObject.model_validate_json(sent[1]["body"], strict=False).id == job_id
+        check(sent[0]["status"], sent[1]["body"])
 
-    return lambda: runner.run(polls())
+    return lambda: runner.run(calls())
+
+
+def _poller(runner: asyncio.Runner, app: FastAPI, job_id: str) -> Callable[[], None]:
+    def check(status: int, body: bytes) -> None:
+        assert status == 200, body
+        assert JobObject.model_validate_json(body, strict=False).id == job_id
+
+    return _caller(runner, app, Call("GET", f"/v1/jobs/{job_id}"), check)
 
 
 def _compare(title: str, ours: FastAPI, bare: FastAPI, job_id: str, runner: asyncio.Runner) -> None:
     """The time of the bare one first, so that the ratio is that of requests per second."""
     compare(f"{CALLS} polls {title}, a bare route / the router", _poller(runner, bare, job_id), _poller(runner, ours, job_id))
+
+
+def _compare_tenants(title: str, app: FastAPI, job_id: str, runner: asyncio.Runner) -> None:
+    """Calls of another organization than the job's: on this job, and on one at the same place in a list, which nobody has."""
+
+    def caller(call: Call) -> Callable[[], None]:
+        listed = call.path == "/v1/jobs"
+
+        def check(status: int, body: bytes) -> None:
+            assert status == (200 if listed else 404), body
+            assert not listed or json.loads(body)["data"] == []
+
+        return _caller(runner, app, call, check)
+
+    nobodys = job_id[:-1] + ("0" if job_id[-1] != "0" else "1")
+    for name, call in {
+        "reading": Call("GET", "/v1/jobs/{}", "", b"other"),
+        "reading all": Call("GET", "/v1/jobs/{}", "include_request=true&include_response=true", b"other"),
+        "listing after": Call("GET", "/v1/jobs", "after={}", b"other"),
+        "cancelling": Call("POST", "/v1/jobs/{}/cancel", "", b"other"),
+        "retrying": Call("POST", "/v1/jobs/{}/retry", "", b"other"),
+    }.items():
+        compare(f"{name} {title}, another's job / nobody's", caller(call.of(job_id)), caller(call.of(nobodys)))
 
 
 def sqlite(folder: Path) -> None:
@@ -117,12 +161,14 @@ def sqlite(folder: Path) -> None:
     repository = SQLAlchemyRepository(engine)
     repository.create_schema()
     jobs = Jobs(repository)
-    job_id = jobs.create("/x", {}, organization_id="org").id
+    job_id = jobs.create("/x", REQUEST, organization_id="org").id
     with asyncio.Runner() as runner:
         _compare("on SQLite", _routed(jobs), _bare(engine), job_id, runner)
+        _compare_tenants("on SQLite", _routed(jobs), job_id, runner)
         other = create_async_engine(f"sqlite+aiosqlite:///{file}", **AUTOMATIC)
         served = AsyncJobs(AsyncSQLAlchemyRepository(other))
         _compare("on aiosqlite", _routed(served), _async_bare(other), job_id, runner)
+        _compare_tenants("on aiosqlite", _routed(served), job_id, runner)
         runner.run(other.dispose())
     engine.dispose()
 
@@ -133,12 +179,14 @@ def postgresql(url: URL) -> None:
     repository = SQLAlchemyRepository(engine)
     repository.create_schema()
     jobs = Jobs(repository)
-    job_id = jobs.create("/x", {}, organization_id="org").id
+    job_id = jobs.create("/x", REQUEST, organization_id="org").id
     with asyncio.Runner() as runner:
         _compare("on psycopg", _routed(jobs), _bare(engine), job_id, runner)
+        _compare_tenants("on psycopg", _routed(jobs), job_id, runner)
         other = async_engine_of(url, "postgresql+asyncpg", **AUTOMATIC)
         served = AsyncJobs(AsyncSQLAlchemyRepository(other))
         _compare("on asyncpg", _routed(served), _async_bare(other), job_id, runner)
+        _compare_tenants("on asyncpg", _routed(served), job_id, runner)
         runner.run(other.dispose())
     emptied(engine)
     engine.dispose()

@@ -43,6 +43,8 @@ class Ports:
     dispatcher: Any
     artifacts: Any
     clock: Any
+    gatherer: Any = None
+    """What sends the saves that are made at once; without one, each goes to the repository by itself."""
 
     def within(self, delivery: Delivery, task_name: str | None) -> Callable[[Any], Any] | None:
         """What a transactional dispatcher does in the repository's transaction."""
@@ -61,7 +63,7 @@ _CALLS: dict[type[fx.Effect[Any]], Callable[[Any, Ports], Any]] = {
         include_response=e.include_response,
     ),
     fx.Insert: lambda e, p: p.repository.insert(e.job, e.record, within=p.within(e.job.delivery, e.task_name)),
-    fx.Save: lambda e, p: p.repository.save(e.transition),
+    fx.Save: lambda e, p: (p.gatherer or p.repository).save(e.transition),
     fx.SaveAndDispatch: lambda e, p: p.repository.save(e.transition, within=p.within(e.delivery, e.task_name)),
     fx.SaveMany: lambda e, p: p.repository.save_many(e.transitions),
     fx.List: lambda e, p: p.repository.list(

@@ -129,8 +129,12 @@ class Face:
             raise TypeError(f"repository: {name} has no method 'bind': it cannot write in a transaction of the host's")
         dispatching = self._scope.dispatching
         within = dispatching if dispatching is Dispatching.WITHIN else Dispatching.NEVER
-        ports = replace(self._ports, repository=bind(transaction))
+        ports = replace(self._ports, repository=bind(transaction), gatherer=None)
         return self._like(ports, replace(self._scope, dispatching=within, bound=True))
+
+    def _gathering(self, gatherer: Any) -> Self:
+        """The same face, whose saves go to a gatherer."""
+        return self._like(replace(self._ports, gatherer=gatherer), self._scope)
 
     def _like(self, ports: Ports, scope: Scope) -> Self:
         face = object.__new__(type(self))

@@ -107,7 +107,7 @@ class Worker:
 
     def __init__(self, jobs: Jobs, handler: Handler, **options: Unpack[Working]) -> None:
         self._settings = _settings(options, 10)
-        self._jobs = jobs
+        self._jobs = jobs.gathering()
         self._handler = handler
         self._taken: _Taken[Attempt[Any, Any]] = _Taken()
         self._crew: Crew[Attempt[Any, Any]] = Crew(self._settings.concurrency, self._taken)
@@ -231,7 +231,7 @@ class AsyncWorker:
 
     def __init__(self, jobs: AsyncJobs, handler: AsyncHandler, **options: Unpack[Working]) -> None:
         self._settings = _settings(options, 100)
-        self._jobs = jobs
+        self._jobs = jobs.gathering()
         self._handler = handler
         self._taken: _Taken[AsyncAttempt[Any, Any]] = _Taken()
         self._crew: AsyncCrew[AsyncAttempt[Any, Any]] = AsyncCrew(self._settings.concurrency, self._taken)

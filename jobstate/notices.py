@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-PAUSE = 0.05
+PAUSE = 0.02
 """Seconds for which one notice stands: what is queued so soon after it needs none of its own."""
 
 

@@ -80,14 +80,14 @@ async def _maintain(jobs: Jobs, every: float) -> None:
 def make_app(
     engine: Engine, keys: Mapping[str, str], handler: Handler, *, workers: int, grace: float, every: float = SWEEP_EVERY
 ) -> FastAPI:
-    """The host as an ASGI application; its workers run from its start to its end."""
+    """The host as an ASGI application; its workers run from its start to its end. Raises RepositoryError without a database."""
     dispatcher = ThreadDispatcher(workers=workers)
     repository = SQLAlchemyRepository(engine)
+    repository.create_schema()
     jobs = Jobs(repository, dispatcher, endpoints=[EXTRACT])
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        await asyncio.to_thread(repository.create_schema)
         dispatcher.start(jobs, handler)
         maintenance = asyncio.create_task(_maintain(jobs, every))
         try:

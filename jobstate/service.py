@@ -13,6 +13,7 @@ from jobstate.face import Creation, Face, Filter, Order, announced, by_name, che
 from jobstate.flows import reading, sweeps
 from jobstate.flows.many import BulkOutcome
 from jobstate.flows.sweeps import SweepReport, Swept
+from jobstate.gather import AsyncGatherer, Gatherer
 from jobstate.model import Delivery, Event, HistoryRecord, Job, JobError, JobPage
 from jobstate.model import RequestT as Request
 from jobstate.model import ResponseT as Response
@@ -197,6 +198,10 @@ class Jobs(Face):
             for hold in self._run(self._take(limit))
         ]
 
+    def gathering(self) -> Jobs:
+        """The same face, with group commit: commands of several threads at once are saved by one `save_many`."""
+        return self._gathering(Gatherer(self._ports.repository))
+
     def listen(self) -> Listener:
         """Listen for notices of jobs that were queued for `take`; where the repository tells of none, only time passes."""
         offered = getattr(self._ports.repository, "listen", None)
@@ -366,6 +371,10 @@ class AsyncJobs(Face):
             AsyncAttempt(self._ports, self._scope, hold, self._endpoints.get(hold.job.endpoint))
             for hold in await self._run(self._take(limit))
         ]
+
+    def gathering(self) -> AsyncJobs:
+        """As `Jobs.gathering`, for the tasks of one event loop."""
+        return self._gathering(AsyncGatherer(self._ports.repository))
 
     async def listen(self) -> AsyncListener:
         """As `Jobs.listen`."""

@@ -86,6 +86,8 @@ def test_code_in_the_documents_runs_and_prints_what_it_says(
 ) -> None:
     _write_files(page, tmp_path)
     variables = {"DATABASE_URL": _database(request)} if "DATABASE_URL" in code else {}
+    if "REDIS_URL" in code:
+        variables["REDIS_URL"] = request.getfixturevalue("valkey").url
     done = _run(tmp_path, "-c", code, **variables)
     assert done.returncode == 0, done.stderr
     promised = [line.split("#")[-1].strip() for line in code.splitlines() if line.lstrip().startswith("print(") and "#" in line]

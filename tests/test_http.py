@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Query
+from fastapi import FastAPI, HTTPException, Query, Response
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
@@ -17,15 +20,18 @@ from jobstate import (
     Endpoint,
     JobError,
     Jobs,
+    JobstateError,
     JobStatus,
     OutcomeUnknownError,
+    Policy,
     RepositoryError,
-    StaleJobError,
     UnreadableJobError,
 )
+from jobstate.adapters.fastapi import jobs_router
 from jobstate.face import Filter
+from jobstate.flows.settle import TRIES
 from jobstate.memory import MemoryRepository
-from tests.support import ENDPOINT, NOW, ORG, REQUEST, World
+from tests.support import ENDPOINT, NOW, ORG, REQUEST, WORLDS, World, make_world
 from tests.web import BODY, UNKNOWN, client_of, error, fields, make_app, raw
 
 FIELDS = """
@@ -153,6 +159,41 @@ def test_an_active_job_takes_a_cancel_and_refuses_a_retry(world: World, status: 
     client, job = client_of(world), _in_status(world, status)
     assert error(client.post(f"/v1/jobs/{job}/retry"), 400)["details"]["status"] == status
     assert client.post(f"/v1/jobs/{job}/cancel").status_code == 200
+
+
+@pytest.mark.parametrize("found", ["completed", "failed", "cancelled"])
+def test_a_cancel_that_loses_a_race_is_refused_with_what_it_found(world: World, found: str) -> None:
+    """It is decided again on what the other one left, as if it had come later: only a race without an end is a conflict."""
+    job = world.create()
+    attempt = world.others.start(world.take())
+    ends: dict[str, Callable[[], object]] = {
+        "completed": lambda: attempt.complete({"total": 1}),
+        "failed": lambda: attempt.fail(BAD),
+        "cancelled": lambda: world.others.cancel(job.id),
+    }
+    world.repository.then("load", ends[found])
+    refused = error(client_of(world).post(f"/v1/jobs/{job.id}/cancel"), 400)
+    assert refused["code"] == ("already_cancelled" if found == "cancelled" else "illegal_transition")
+    assert refused["details"]["status"] == world.row(job.id).status == found
+
+
+def test_a_cancel_that_loses_a_race_to_a_start_cancels_what_was_started(world: World) -> None:
+    job = world.create()
+    world.repository.then("load", lambda: world.others.start(job.delivery))
+    assert client_of(world).post(f"/v1/jobs/{job.id}/cancel").json()["status"] == "cancelled"
+    assert [str(record.event) for record in world.others.history(job.id)] == ["created", "start", "cancel"]
+
+
+@pytest.mark.parametrize("command", ["cancel", "retry"])
+def test_a_command_that_loses_race_upon_race_is_a_conflict_and_was_not_done(world: World, command: str) -> None:
+    job = _in_status(world, "cancelled" if command == "retry" else "queued")
+    before = world.row(job)
+    for _ in range(TRIES):
+        world.repository.stale("save")
+    conflict = error(client_of(world).post(f"/v1/jobs/{job}/{command}"), 409)
+    assert (conflict["code"], conflict["details"]) == ("conflict", {"job_id": job})
+    assert world.row(job) == before
+    assert client_of(world).post(f"/v1/jobs/{job}/{command}").status_code == 200
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled", "expired"])
@@ -465,10 +506,45 @@ def test_the_openapi_document_shows_the_request_of_each_endpoint() -> None:
     assert "number" in models["Page"]["properties"]
 
 
-def test_the_prefix_is_the_hosts(world: World) -> None:
-    client = client_of(world, prefix="/api/v2")
-    assert client.get("/api/v2/jobs").status_code == 200
+@pytest.mark.parametrize(("prefix", "path"), [("/api/v2", "/api/v2"), ("/api/v2/", "/api/v2"), ("/", ""), ("", "")])
+def test_the_prefix_is_the_hosts_with_or_without_a_slash_at_its_end(prefix: str, path: str) -> None:
+    client = TestClient(make_app(Jobs(MemoryRepository()), prefix=prefix), headers={"Api-Key": "key-a"})
+    assert client.get(f"{path}/jobs").status_code == 200
     assert client.get("/v1/jobs").status_code == 404
+
+
+def test_several_routers_of_one_application_serve_each_its_own_jobs() -> None:
+    services = {name: Jobs(MemoryRepository()) for name in ("live", "archive")}
+    app = FastAPI()
+    for name, jobs in services.items():
+        app.include_router(jobs_router(jobs, organization=lambda: ORG, prefix=f"/{name}", operation_prefix=f"{name}_"))
+    job = TestClient(app).post("/live/jobs", json=BODY).json()
+    assert [jobs.count() for jobs in services.values()] == [1, 0]
+    assert error(TestClient(app).get(f"/archive/jobs/{job['id']}"), 404)["code"] == "job_not_found"
+    for path, operations in app.openapi()["paths"].items():
+        name = path.split("/")[1]
+        for operation in operations.values():
+            links = [link for answer in operation["responses"].values() for link in answer.get("links", {}).values()]
+            named = [operation["operationId"], *(link["operationId"] for link in links)]
+            assert all(each.startswith(f"{name}_") for each in named), named
+
+
+def test_a_hosts_own_handlers_of_errors_are_for_its_own_errors(world: World) -> None:
+    """What the router answers does not change with the application that it is mounted in."""
+
+    async def ours(*_: Any) -> Response:
+        return Response("the host's", 418)
+
+    app = make_app(raw(world))
+    for kind in (HTTPException, RequestValidationError, JobstateError):
+        app.add_exception_handler(kind, ours)
+    client = TestClient(app, headers={"Api-Key": "key-a"})
+    assert error(client.get(f"/v1/jobs/{UNKNOWN}"), 404)["code"] == "job_not_found"
+    assert fields(client.get("/v1/jobs?limit=0")) == ["limit"]
+    assert fields(client.post("/v1/jobs", content=b"{", headers={"Content-Type": "application/json"})) == ["body"]
+    world.repository.fail("load", RepositoryError("gone"))
+    assert error(client.get(f"/v1/jobs/{world.create().id}"), 503)["code"] == "unavailable"
+    assert client.get("/v1/jobs", headers={"Api-Key": "nobody"}).status_code == 418
 
 
 def test_who_is_not_known_gets_the_hosts_answer(world: World) -> None:
@@ -513,7 +589,6 @@ def test_a_body_whose_length_is_too_large_is_not_read() -> None:
     [
         (OutcomeUnknownError("job", "the answer was lost"), 503, "outcome_unknown"),
         (RepositoryError("password=secret refused"), 503, "unavailable"),
-        (StaleJobError("job", 1), 409, "conflict"),
         (UnreadableJobError("job", "status", "it is 'frozen'"), 500, "unreadable_job"),
     ],
 )
@@ -528,7 +603,76 @@ def test_an_error_of_the_store_has_its_status_and_tells_no_secret(
     assert ("Retry-After" in response.headers) == (status == 503)
 
 
-def test_parts_that_were_put_in_a_store_are_named(world: World) -> None:
-    job = world.create(artifacts={"scan.pdf": b"scan"})
-    shown = client_of(world).get(f"/v1/jobs/{job.id}").json()
-    assert shown["request_gcs_paths"] == [f"{job.id}/request/scan.pdf"]
+# Large requests
+
+
+SCAN = "data:application/pdf;base64," + "JVBERi0x" * 40
+LARGE = {"pages": [1, 2], "document": {"url": SCAN}}
+LARGE_BODY = {"endpoint": ENDPOINT, "request": LARGE}
+
+
+@pytest.fixture(params=WORLDS)
+def cutting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """A service that puts long data URLs of requests into its artifact store."""
+    with make_world(request.param, tmp_path, Policy(inline_limit=100)) as made:
+        yield made
+
+
+def _codes(job: dict[str, Any]) -> list[str]:
+    return [warning["code"] for warning in job["warnings"] or ()]
+
+
+def test_a_part_over_the_limit_goes_to_the_store_and_comes_back_when_it_is_asked_for(cutting: World) -> None:
+    client = client_of(cutting)
+    created = client.post("/v1/jobs", json=LARGE_BODY).json()
+    assert created["request"] == LARGE
+    (key,) = created["request_gcs_paths"]
+    assert SCAN not in str(cutting.row(created["id"]).request)
+    assert cutting.artifacts.keys() == [key]
+    asked = {"include_request": True}
+    (listed,) = client.get("/v1/jobs", params=asked).json()["data"]
+    for shown in (listed, client.get(f"/v1/jobs/{created['id']}", params=asked).json()):
+        assert (shown["request"], shown["request_gcs_paths"], shown["warnings"]) == (LARGE, [key], None)
+    cancelled = client.post(f"/v1/jobs/{created['id']}/cancel").json()
+    assert cancelled["request"] == client.post(f"/v1/jobs/{created['id']}/retry").json()["request"] == LARGE
+
+
+def test_who_does_not_ask_for_a_request_asks_the_store_for_nothing(cutting: World) -> None:
+    client = client_of(cutting)
+    job = client.post("/v1/jobs", json=LARGE_BODY).json()
+    tag = client.get(f"/v1/jobs/{job['id']}").headers["ETag"]
+    cutting.artifacts.calls.clear()
+    for path in (f"/{job['id']}", f"/{job['id']}/status", "", "?include_response=true"):
+        assert client.get(f"/v1/jobs{path}").status_code == 200
+    known = client.get(f"/v1/jobs/{job['id']}", params={"include_request": True}, headers={"If-None-Match": tag})
+    assert (known.status_code, cutting.artifacts.calls) == (304, [])
+
+
+def test_a_restore_that_fails_answers_the_job_with_a_warning_and_no_etag(cutting: World) -> None:
+    """What it shows is not what this version has: nobody is to keep it, and be told later that nothing has changed."""
+    client = client_of(cutting)
+    job = client.post("/v1/jobs", json=LARGE_BODY).json()
+    path, asked = f"/v1/jobs/{job['id']}", {"include_request": True}
+    cutting.artifacts.fail("get", OSError("no route to host"))
+    degraded = client.get(path, params=asked)
+    assert (degraded.status_code, _codes(degraded.json())) == (200, ["restore_failed"])
+    assert degraded.json()["request"]["pages"] == [1, 2]
+    assert SCAN not in degraded.text
+    assert "ETag" not in degraded.headers
+    assert "Retry-After" in degraded.headers
+    cutting.artifacts.fail("get", OSError("no route to host"))
+    (listed,) = client.get("/v1/jobs", params=asked).json()["data"]
+    assert _codes(listed) == ["restore_failed"]
+    whole = client.get(path, params=asked)
+    assert (whole.json()["request"], whole.headers["ETag"]) == (LARGE, client.get(path).headers["ETag"])
+
+
+def test_a_create_that_the_store_fails_is_finished_by_the_same_one_under_its_key(cutting: World) -> None:
+    client = client_of(cutting)
+    headers = {"Idempotency-Key": "inv-17"}
+    cutting.artifacts.fail("put", OSError("no route to host"))
+    refused = client.post("/v1/jobs", json=LARGE_BODY, headers=headers)
+    assert error(refused, 503)["code"] == "unavailable"
+    assert "route" not in refused.text
+    again = client.post("/v1/jobs", json=LARGE_BODY, headers=headers)
+    assert (again.status_code, again.json()["status"], cutting.jobs.count()) == (200, "queued", 1)

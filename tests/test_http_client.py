@@ -13,10 +13,12 @@ from threading import Event, Lock, Thread
 from typing import Any, cast
 
 import pytest
+from sqlalchemy import URL, NullPool
 
 from jobstate import AsyncJobs, Delivery, DispatchError, Job, JobFailed, Jobs, run_job
-from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
+from jobstate.adapters.sqlalchemy import AsyncSQLAlchemyRepository, SQLAlchemyRepository
 from jobstate.memory import AsyncMemoryRepository, MemoryDispatcher, MemoryRepository
+from tests.postgresql import async_engine_of, emptied, engine_of
 from tests.sql import sqlite_engine
 from tests.support import ENDPOINT, REQUEST
 from tests.web import make_app, serving
@@ -87,20 +89,30 @@ class Service:
 
 
 @contextmanager
-def _service(store: str, folder: Path) -> Generator[tuple[Jobs, Any, Failing]]:
+def _service(store: str, folder: Path, request: pytest.FixtureRequest) -> Generator[tuple[Jobs, Any, Failing]]:
+    """The face to look behind, the one that is served, and their dispatcher."""
     dispatcher = Failing()
-    if store == "sqlite":
-        engine = sqlite_engine(folder)
+    if store in ("sqlite", "asyncpg"):
+        url: URL | None = request.getfixturevalue("server") if store == "asyncpg" else None
+        engine = sqlite_engine(folder) if url is None else engine_of(url)
+        if url is not None:
+            emptied(engine)
         repository = SQLAlchemyRepository(engine)
         repository.create_schema()
         jobs = Jobs(repository, dispatcher)
-        yield jobs, jobs, dispatcher
+        yield jobs, jobs if url is None else _on_asyncpg(url, dispatcher), dispatcher
         engine.dispose()
         return
     memory = MemoryRepository()
     jobs = Jobs(memory, dispatcher)
     served = AsyncJobs(AsyncMemoryRepository(memory), AsyncFailing(dispatcher)) if store == "async-memory" else jobs
     yield jobs, served, dispatcher
+
+
+def _on_asyncpg(url: URL, dispatcher: Failing) -> AsyncJobs:
+    """Without a pool: its connections would belong to the loop of the server, which ends before they do."""
+    engine = async_engine_of(url, "postgresql+asyncpg", poolclass=NullPool)
+    return AsyncJobs(AsyncSQLAlchemyRepository(engine), AsyncFailing(dispatcher))
 
 
 @contextmanager
@@ -120,7 +132,7 @@ def _client(colour: str, url: str, key: str = "key-a") -> Generator[tuple[BaseRe
         runner.run(other.close())
 
 
-_ALL = [(store, colour) for store in ("memory", "async-memory", "sqlite") for colour in ("sync", "async")]
+_ALL = [(store, colour) for store in ("memory", "async-memory", "sqlite", "asyncpg") for colour in ("sync", "async")]
 _PLAIN = [("memory", "sync"), ("sqlite", "async")]
 
 
@@ -130,7 +142,7 @@ _PLAIN = [("memory", "sync"), ("sqlite", "async")]
 def service(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Service]:
     store, colour = request.param
     with (
-        _service(store, tmp_path) as (jobs, served, dispatcher),
+        _service(store, tmp_path, request) as (jobs, served, dispatcher),
         serving(make_app(served)) as url,
         _client(colour, url) as (client, call),
     ):

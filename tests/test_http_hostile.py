@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from jobstate import Jobs
 from jobstate.memory import MemoryRepository
 from tests.support import ENDPOINT, REQUEST
-from tests.web import BODY, error, fields, make_app
+from tests.web import BODY, Documented, error, fields, make_app
 
 JSON = {"Content-Type": "application/json"}
 ODD = st.text(max_size=30) | st.sampled_from(
@@ -31,7 +31,7 @@ MANY = settings(deadline=None, max_examples=60)
 @pytest.fixture(scope="module")
 def service() -> tuple[Jobs, TestClient]:
     jobs = Jobs(MemoryRepository())
-    return jobs, TestClient(make_app(jobs, body_limit=2_000_000), headers={"Api-Key": "key-a"})
+    return jobs, Documented(make_app(jobs, body_limit=2_000_000), headers={"Api-Key": "key-a"})
 
 
 def named(response: Any) -> None:
@@ -134,9 +134,11 @@ def test_a_request_at_the_limit_of_depth_comes_back_and_one_beyond_is_refused(se
         assert response.status_code == (200 if taken else 422), response.text[:200]
 
 
-def test_another_kind_of_body_is_refused(service: tuple[Jobs, TestClient]) -> None:
-    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/xml"):
-        assert fields(service[1].post("/v1/jobs", content=json.dumps(BODY), headers={"Content-Type": kind})) == ["body"]
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/xml", "json", ""])
+def test_a_body_that_is_not_called_json_is_refused_with_what_to_call_it(service: tuple[Jobs, TestClient], kind: str) -> None:
+    response = service[1].post("/v1/jobs", content=json.dumps(BODY), headers={"Content-Type": kind})
+    assert fields(response) == ["body"]
+    assert "Content-Type: application/json" in response.json()["detail"]["message"]
 
 
 def test_a_fault_that_repeats_what_was_sent_does_so_in_part(service: tuple[Jobs, TestClient]) -> None:

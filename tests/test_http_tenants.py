@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection, Engine, event
 from starlette.testclient import TestClient
 
-from tests.support import World, make_world
-from tests.web import BODY, UNKNOWN, client_of
+from jobstate import Jobs
+from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
+from jobstate.memory import MemoryDispatcher
+from tests.support import ENDPOINT, ORG, World, make_world
+from tests.web import BODY, UNKNOWN, client_of, make_app
 
 Call = Callable[[TestClient, str], Any]
 
@@ -84,17 +88,20 @@ def cross(ours: list[tuple[str, int]], theirs: list[tuple[str, int]], crossings:
             assert {job["id"] for job in listed} == set(ids)
 
 
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+"""Not `shrink`: lives are short, and with ids that are new each time it finds no end."""
+
 LIVES = given(ours=st.lists(OWN, min_size=1, max_size=6), theirs=st.lists(OWN, min_size=1, max_size=6), crossings=CROSSINGS)
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=8, phases=PHASES)
 @LIVES
 def test_no_call_on_anothers_job_sees_or_changes_anything(ours: Any, theirs: Any, crossings: Any) -> None:
     cross(ours, theirs, crossings)
 
 
 @pytest.mark.full
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150, phases=PHASES)
 @LIVES
 def test_nor_do_many_calls(ours: Any, theirs: Any, crossings: Any) -> None:
     cross(ours, theirs, crossings)
@@ -118,3 +125,62 @@ def test_a_key_for_a_retry_that_another_organization_used_is_a_new_one_here(worl
     CALLS["cancel"](client, own)
     assert CALLS["retry under a key"](client, own).json()["id"] == own
     assert (world.row(own).run, world.row(theirs.id).run) == (2, 2)
+
+
+# The time of an answer: the same work is done for both
+
+
+def test_the_same_calls_are_made_on_the_ports_for_anothers_job_as_for_none(world: World) -> None:
+    job = world.create(metadata={"batch": "1"}).id
+    client = client_of(world, "key-b")
+    for name, call in {**CALLS, **LISTS}.items():
+        made: list[tuple[list[str], ...]] = []
+        for asked in (job, neighbour(job)):
+            for port in (world.repository, world.dispatcher, world.artifacts):
+                port.calls.clear()
+            call(client, asked)
+            made.append(tuple(list(port.calls) for port in (world.repository, world.dispatcher, world.artifacts)))
+        assert made[0] == made[1], name
+        assert made[0] == (["list" if name in LISTS else "load"], [], []), name
+
+
+class Sent:
+    """What an engine sends: each statement with its parameters, the database's plan for it, and the rows that it finds."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.seen: list[tuple[Any, ...]] = []
+        self._explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN (COSTS OFF) "
+        event.listen(engine, "before_cursor_execute", self._note)
+
+    def _note(self, connection: Connection, _u: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> None:
+        assert statement.startswith("SELECT"), statement
+        cursor: Any = connection.connection.cursor()
+        answers = [cursor.execute(text, parameters).fetchall() for text in (self._explain + statement, statement)]
+        cursor.close()
+        self.seen.append((statement, parameters, *answers))
+
+    def of(self, call: Call, client: TestClient, asked: str) -> list[str]:
+        """Those of a call, without the id that was asked for."""
+        self.seen.clear()
+        call(client, asked)
+        return [repr(seen).replace(asked, "<id>") for seen in self.seen]
+
+
+@pytest.mark.parametrize("call", [*CALLS, *LISTS])
+def test_the_database_is_asked_the_same_and_does_the_same_for_anothers_job_as_for_none(
+    engines: Callable[[], Engine], call: str
+) -> None:
+    """One statement, with the same text, parameters, plan and rows, whatever the other's job is like."""
+    engine = engines()
+    repository = SQLAlchemyRepository(engine)
+    repository.create_schema()
+    jobs = Jobs(repository, MemoryDispatcher())
+    requests = [{"scan": "x" * size} for size in (1, 2_000_000)]
+    theirs = [jobs.create(ENDPOINT, request, organization_id=ORG).id for request in requests]
+    client = TestClient(make_app(jobs), headers={"Api-Key": "key-b"})
+    client.post("/v1/jobs", json=BODY)
+    sent, ask = Sent(engine), {**CALLS, **LISTS}[call]
+    for job in theirs:
+        seen = sent.of(ask, client, job)
+        assert len(seen) == 1
+        assert seen == sent.of(ask, client, neighbour(job))

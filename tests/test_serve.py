@@ -66,14 +66,21 @@ def _line(process: subprocess.Popen[str], pattern: str) -> str:
     raise AssertionError("".join(told))
 
 
+def _finished(url: str, job_id: str) -> dict[str, Any]:
+    """The job, once it is."""
+    with httpx2.Client(base_url=url, headers={"Api-Key": "key-a"}) as client:
+        while client.get(f"/v1/jobs/{job_id}/status").json()["status"] in ("queued", "in_progress"):
+            pass
+        done: dict[str, Any] = client.get(f"/v1/jobs/{job_id}", params={"include_response": True}).json()
+        return done
+
+
 def _extracted(url: str) -> dict[str, Any]:
     with httpx2.Client(base_url=url, headers={"Api-Key": "key-a"}) as client:
         created = client.post("/v1/jobs", json=BODY)
         assert created.status_code == 200, created.text
         job = created.json()
-        while client.get(f"/v1/jobs/{job['id']}/status").json()["status"] in ("queued", "in_progress"):
-            pass
-        done: dict[str, Any] = client.get(f"/v1/jobs/{job['id']}", params={"include_response": True}).json()
+        done = _finished(url, job["id"])
         assert client.get("/v1/jobs", headers={"Api-Key": "key-b"}).json()["data"] == []
         assert client.get(f"/v1/jobs?access_token=key-a&id={job['id']}", headers={"Api-Key": ""}).status_code == 200
         for key in ("", "key", "key-c"):
@@ -98,7 +105,7 @@ def test_the_same_on_postgresql(server: URL) -> None:
         assert _extracted(url)["status"] == "completed"
 
 
-def test_what_runs_when_it_is_stopped_is_given_back(tmp_path: Path) -> None:
+def test_what_runs_when_it_is_stopped_is_given_back_and_run_by_the_next_one(tmp_path: Path) -> None:
     file = tmp_path / "jobs.sqlite"
     with _process("-c", BLOCKING, str(file)) as (process, url):
         job = httpx2.post(f"{url}/v1/jobs", json=BODY, headers={"Api-Key": "key-a"}).json()
@@ -109,6 +116,8 @@ def test_what_runs_when_it_is_stopped_is_given_back(tmp_path: Path) -> None:
     row = jobs.retrieve(job["id"])
     assert (row.status, row.run, row.give_backs, row.attempts_used) == ("queued", 2, 1, 0)
     assert [str(record.event) for record in jobs.history(row.id)] == ["created", "start", "give_back"]
+    with _process("-m", "jobstate", "serve", "--database", str(file), "--port", "0") as (_, url):
+        assert _finished(url, row.id)["status"] == "completed"
 
 
 @pytest.mark.parametrize("keys", [None, "", " , ", "key-a", "=org", "key-a=", "key-a=org_a,b"])
@@ -126,9 +135,17 @@ def test_another_database_is_refused() -> None:
         open_engine("mysql://host/jobs")
 
 
-def test_what_is_wrong_is_told_in_a_line(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JOBSTATE_API_KEYS": ""}
-    command = [sys.executable, "-m", "jobstate", "serve", "--database", str(tmp_path / "jobs.sqlite")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "JOBSTATE_API_KEYS" in done.stderr
+@pytest.mark.parametrize(
+    ("keys", "database", "words"),
+    [
+        ("", "jobs.sqlite", "JOBSTATE_API_KEYS"),
+        (KEYS, "no/such/folder/jobs.sqlite", "unable to open database file"),
+        (KEYS, "mysql://host/jobs", "PostgreSQL and SQLite"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line(tmp_path: Path, keys: str, database: str, words: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JOBSTATE_API_KEYS": keys}
+    command = [sys.executable, "-m", "jobstate", "serve", "--port", "0", "--database", database]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert words in done.stderr

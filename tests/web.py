@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from threading import Thread
 from typing import Annotated, Any, cast
 
+import jsonschema_rs
 import uvicorn
 from fastapi import FastAPI, Header, HTTPException
 from starlette.testclient import TestClient
@@ -38,8 +40,34 @@ def make_app(jobs: Any, **options: Any) -> FastAPI:
     return app
 
 
+class Documented(TestClient):
+    """A client that holds each answer to what the OpenAPI document of its application says of it."""
+
+    def request(self, *args: Any, **options: Any) -> Any:
+        response: Any = super().request(*args, **options)
+        for said in _said(cast("FastAPI", self.app).openapi(), response.request.method.lower(), response.request.url.path):
+            _check_documented(said, response)
+        return response
+
+
+def _said(document: dict[str, Any], method: str, path: str) -> list[dict[str, Any]]:
+    """What the document says of the answers of this call, with what that refers to; nothing where there is no such call."""
+    found = [item for template, item in document["paths"].items() if re.fullmatch(re.sub("{.+?}", "[^/]+", template), path)]
+    return [{**item[method]["responses"], "components": document["components"]} for item in found if method in item]
+
+
+def _check_documented(said: dict[str, Any], response: Any) -> None:
+    answer = said[str(response.status_code)]
+    headers = {name.lower() for name in answer.get("headers", ())}
+    assert headers >= {"etag", "retry-after"} & set(response.headers)
+    assert ("content" in answer) == bool(response.content)
+    if response.content:
+        schema = answer["content"][response.headers["Content-Type"]]["schema"]
+        jsonschema_rs.validate({**schema, "components": said["components"]}, response.json())
+
+
 def client_of(world: World, key: str = "key-a", **options: Any) -> TestClient:
-    return TestClient(make_app(raw(world), **options), headers={"Api-Key": key})
+    return Documented(make_app(raw(world), **options), headers={"Api-Key": key})
 
 
 def error(response: Any, status: int) -> dict[str, Any]:

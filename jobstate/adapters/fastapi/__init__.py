@@ -1,7 +1,8 @@
 """The job API over HTTP, as a router that a host mounts. The clients of the API that it follows work on it unchanged.
 
 router         `jobs_router`: the routes
-parameters     what comes in
+parameters     what comes in beside a body
+bodies         what comes in as a body
 answers        what is answered: bodies, status codes, headers
 wire           the job object
 faults         the errors of the library, as HTTP says them

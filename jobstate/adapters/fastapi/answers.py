@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from jobstate.adapters.fastapi import wire
 from jobstate.adapters.fastapi.faults import Problem, answer
 from jobstate.flows.dispatch import DISPATCH_DELAYED
+from jobstate.flows.whole import is_degraded
 from jobstate.model import Job, JobPage, JobStatus
 
 AnyJob = Job[Any, Any]
@@ -20,7 +21,8 @@ RETRY_DELAYED = "Retry queued; dispatch is delayed"
 
 
 def _headers(job: AnyJob, retry_after: int | None = None) -> dict[str, str]:
-    headers = {"ETag": f'"{job.version}"'}
+    """A job that is not shown whole has no ETag: its reader would be told later that nothing has changed."""
+    headers = {} if is_degraded(job) else {"ETag": f'"{job.version}"'}
     if retry_after is not None and job.status not in _FINISHED:
         headers["Retry-After"] = str(retry_after)
     return headers

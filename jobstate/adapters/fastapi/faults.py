@@ -11,12 +11,10 @@ from fastapi import HTTPException
 from fastapi.responses import Response
 
 from jobstate.errors import (
-    BulkStoppedError,
     IdempotencyConflictError,
     InvalidInputError,
     JobNotFoundError,
     JobstateError,
-    LeaseLostError,
     OutcomeUnknownError,
     StaleJobError,
     TransitionError,
@@ -44,8 +42,8 @@ def _invalid(error: InvalidInputError) -> Problem:
 
 
 def invalid(faults: Sequence[InvalidInputError]) -> Problem:
-    """A request with these faults. The message tells the first one, the details all of them, up to SHOWN."""
-    told = [{"field": fault.field, "problem": fault.problem} for fault in faults[:SHOWN]]
+    """A request with these faults. The message tells the first one, the details all of them."""
+    told = [{"field": fault.field, "problem": fault.problem} for fault in faults]
     return Problem(422, "invalid_request", str(faults[0]), {"errors": told})
 
 
@@ -60,7 +58,7 @@ def _refused(error: TransitionError) -> Problem:
     return Problem(400, error.code, f"{error.code.replace('_', ' ')}: {error.reason}", details)
 
 
-def _raced(error: LeaseLostError | StaleJobError) -> Problem:
+def _raced(error: StaleJobError) -> Problem:
     words = "another transition of this job was quicker: retrieve the job, and decide again"
     return Problem(409, "conflict", words, {"job_id": error.job_id})
 
@@ -86,13 +84,11 @@ def _unavailable(_: JobstateError) -> Problem:
 
 _TABLE: dict[type[JobstateError], Callable[[Any], Problem]] = {
     InvalidInputError: _invalid,
-    LeaseLostError: _raced,
     TransitionError: _refused,
     JobNotFoundError: lambda error: Problem(404, "job_not_found", str(error), {"job_id": error.job_id}),
     IdempotencyConflictError: _conflicting,
     StaleJobError: _raced,
     OutcomeUnknownError: _doubtful,
-    BulkStoppedError: _unavailable,
     UnreadableJobError: _unreadable,
     JobstateError: _unavailable,  # the store, the dispatcher or the artifact store; their words are not for everybody
 }
@@ -112,7 +108,7 @@ class RequestError(HTTPException):
     """A request that is refused before anything reads it; passes through FastAPI as it is."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.status, {"code": problem.code, "message": problem.message, "details": problem.details})
+        super().__init__(problem.status, problem.message)
         self.problem = problem
 
 
@@ -124,5 +120,12 @@ def answer(problem: Problem, retry_after: int) -> Response:
 
 
 def faults_of(errors: Sequence[Any]) -> list[InvalidInputError]:
-    """FastAPI's faults of a request as the library's: the path without where it stands (`body`, `query`, ...)."""
-    return [fault_of(fault, [str(part) for part in fault["loc"][1:]] or ["body"]) for fault in errors[:SHOWN]]
+    """FastAPI's faults of a request as the library's, at most SHOWN."""
+    return [_fault_of(error) for error in errors[:SHOWN]]
+
+
+def _fault_of(error: Any) -> InvalidInputError:
+    """The path is told without where it stands (`body`, `query`, ...)."""
+    if isinstance(error.get("input"), bytes):  # FastAPI does not read what is not called JSON
+        return InvalidInputError("body", "JSON is needed, with the header Content-Type: application/json")
+    return fault_of(error, [str(part) for part in error["loc"][1:]] or ["body"])

@@ -5,18 +5,18 @@ No `from __future__ import annotations`: FastAPI reads the types, and what stand
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Response
 
 from jobstate.adapters.fastapi import answers
-from jobstate.adapters.fastapi import documentation as says
+from jobstate.adapters.fastapi.bodies import Bodies, CreateJob, Names
 from jobstate.adapters.fastapi.desk import Desk
+from jobstate.adapters.fastapi.documentation import operation
 from jobstate.adapters.fastapi.parameters import (
     After,
     Before,
-    Bodies,
-    CreateJob,
     FromDate,
     Id,
     IdempotencyKey,
@@ -25,7 +25,6 @@ from jobstate.adapters.fastapi.parameters import (
     IncludeResponse,
     Limit,
     MetadataPairs,
-    Names,
     Order,
     Status,
     ToDate,
@@ -47,6 +46,7 @@ class _Host:
     names: Names
     bodies: Bodies
     retry_after: int
+    operation: Callable[[str], dict[str, Any]]
 
 
 def _no_filters() -> Filter:
@@ -62,6 +62,7 @@ def jobs_router(
     prefix: str = "/v1",
     body_limit: int = 32 * 1024 * 1024,
     retry_after: int = 2,
+    operation_prefix: str = "",
 ) -> APIRouter:
     """The job API as a router: `app.include_router(jobs_router(jobs, organization=...))`.
 
@@ -71,9 +72,11 @@ def jobs_router(
         endpoints: the names of endpoints that can be asked for, such as the host's str enum; by default those of `jobs`, and
             any name when it has none. Request models are those of the `Endpoint`s that `jobs` was made with.
         filters: a dependency with further parameters of a list, which answers with a `Filter`; its conditions hold too.
-        prefix: what comes before `/jobs`.
+        prefix: what comes before `/jobs`, with or without a slash at its end.
         body_limit: the most bytes of a body; 413 beyond.
         retry_after: seconds in `Retry-After`, on 503 and on polling of a job that is not finished.
+        operation_prefix: what the names of the operations begin with in the OpenAPI document: one for each router, when an
+            application has several, since the names must differ.
 
     Raises ValueError for a name of an endpoint that `jobs` would refuse.
     """
@@ -87,15 +90,16 @@ def jobs_router(
         names=names,
         bodies=Bodies(names, jobs.endpoints),
         retry_after=retry_after,
+        operation=partial(operation, prefix=operation_prefix),
     )
-    router = APIRouter(prefix=f"{prefix}/jobs", tags=["jobs"], route_class=route_class(body_limit, retry_after))
+    router = APIRouter(prefix=f"{prefix.rstrip('/')}/jobs", tags=["jobs"], route_class=route_class(body_limit, retry_after))
     for add in (_add_create, _add_list, _add_retrieve, _add_status, _add_cancel, _add_retry):
         add(router, host)
     return router
 
 
 def _add_create(router: APIRouter, host: _Host) -> None:
-    @router.post("", operation_id="create_job", responses=says.CREATE, summary="Create a job")
+    @router.post("", summary="Create a job", **host.operation("create_job"))
     async def create(
         body: Annotated[CreateJob, Body(), host.bodies],
         organization_id: str = host.caller,
@@ -111,7 +115,7 @@ def _add_create(router: APIRouter, host: _Host) -> None:
 
 
 def _add_list(router: APIRouter, host: _Host) -> None:
-    @router.get("", operation_id="list_jobs", responses=says.LIST, summary="List jobs")
+    @router.get("", summary="List jobs", **host.operation("list_jobs"))
     async def list_jobs(
         organization_id: str = host.caller,
         hosts: Filter = host.conditions,
@@ -146,7 +150,7 @@ def _add_list(router: APIRouter, host: _Host) -> None:
 
 
 def _add_retrieve(router: APIRouter, host: _Host) -> None:
-    @router.get("/{job_id}", operation_id="retrieve_job", responses=says.RETRIEVE, summary="Retrieve a job")
+    @router.get("/{job_id}", summary="Retrieve a job", **host.operation("retrieve_job"))
     async def retrieve(
         job_id: str,
         organization_id: str = host.caller,
@@ -167,7 +171,7 @@ def _add_retrieve(router: APIRouter, host: _Host) -> None:
 
 
 def _add_status(router: APIRouter, host: _Host) -> None:
-    @router.get("/{job_id}/status", operation_id="retrieve_job_status", responses=says.STATUS, summary="Poll a job")
+    @router.get("/{job_id}/status", summary="Poll a job", **host.operation("retrieve_job_status"))
     async def retrieve_status(job_id: str, organization_id: str = host.caller, if_none_match: IfNoneMatch = None) -> Response:
         """The lifecycle only; no payload is touched."""
         job = await host.desk.ask(organization_id, lambda jobs: jobs.retrieve(job_id))
@@ -175,7 +179,7 @@ def _add_status(router: APIRouter, host: _Host) -> None:
 
 
 def _add_cancel(router: APIRouter, host: _Host) -> None:
-    @router.post("/{job_id}/cancel", operation_id="cancel_job", responses=says.CANCEL, summary="Cancel a job")
+    @router.post("/{job_id}/cancel", summary="Cancel a job", **host.operation("cancel_job"))
     async def cancel(job_id: str, organization_id: str = host.caller) -> Response:
         """At once, also while it runs; its worker learns it from its next heartbeat."""
         job = await host.desk.ask(organization_id, lambda jobs: jobs.cancel(job_id, include_request=True))
@@ -183,7 +187,7 @@ def _add_cancel(router: APIRouter, host: _Host) -> None:
 
 
 def _add_retry(router: APIRouter, host: _Host) -> None:
-    @router.post("/{job_id}/retry", operation_id="retry_job", responses=says.RETRY, summary="Retry a job")
+    @router.post("/{job_id}/retry", summary="Retry a job", **host.operation("retry_job"))
     async def retry(job_id: str, organization_id: str = host.caller, idempotency_key: IdempotencyKey = None) -> Response:
         """A failed, cancelled or expired job is queued once more. Repeating the request finds the same retry."""
         job = await host.desk.ask(
