@@ -10,6 +10,7 @@ from xml.etree import ElementTree as Xml
 import pytest
 
 from jobstate import JobStatus, picture
+from jobstate.diagram import arrows
 from jobstate.lifecycle import MACHINE
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -55,7 +56,7 @@ def test_the_arrows_are_the_moves_of_the_machine_each_once() -> None:
 
 def test_a_change_of_the_table_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has no place of its own is a straight line; a frame whose members differ loses its arrow, and they get their own."""
-    moves = {pair: list(events) for pair, events in picture.arrows().items()}
+    moves = {pair: list(events) for pair, events in arrows().items()}
     moves.pop((JobStatus.QUEUED, JobStatus.CANCELLED))
     moves[JobStatus.COMPLETED, JobStatus.VALIDATING] = moves[JobStatus.FAILED, JobStatus.QUEUED]
     monkeypatch.setattr(picture, "arrows", lambda: moves)

@@ -104,7 +104,9 @@ def handler_named(name: str) -> Handler:
 def _named(field: str, name: str) -> Any:
     module, _, attribute = name.partition(":")
     if not module or not attribute:
-        raise ValueError(f"{field}: a name such as package.module:name is needed, not {name!r}")
+        raise ValueError(
+            f"{field}: a name such as package.module:{'function' if field == 'handler' else 'name'} is needed, not {name!r}"
+        )
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does: modules of the folder that one stands in are found
     try:
