@@ -58,13 +58,15 @@ def _members(cls: Any) -> Iterator[str]:
     if issubclass(cls, Enum):
         yield from (f"    {member.name} = {member.value!r}" for member in cls)
         return
-    for base in cls.__mro__:
+    bases: tuple[type[Any], ...] = cls.__mro__
+    for base in bases:
         if not base.__module__.startswith("jobstate"):
             continue
         for name, kind in inspect.get_annotations(base).items():
             if name[0] != "_":
                 yield f"    {name}: {getattr(kind, '__forward_arg__', kind)}{' = ...' if _has_default(base, name) else ''}"
-        for name, value in vars(base).items():
+        defined: dict[str, Any] = dict(vars(base))
+        for name, value in defined.items():
             if name[0] != "_" or name == "__init__":
                 yield from _member(cls, name, value)
 
