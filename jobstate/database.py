@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError
 
 
 def open_engine(database: str, *, connections: int = 15) -> Engine:
@@ -10,7 +11,10 @@ def open_engine(database: str, *, connections: int = 15) -> Engine:
 
     At most so many connections are in use at once.
     """
-    url = make_url(database if "://" in database else f"sqlite:///{database}")
+    try:
+        url = make_url(database if "://" in database else f"sqlite:///{database}")
+    except ArgumentError:
+        raise ValueError("--database: a SQLite file or a URL such as postgresql://user:password@host/name is needed") from None
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
     return create_engine(

@@ -8,6 +8,9 @@ from jobstate.lifecycle import FINGERPRINT, RETRY_KEEPS, RETRY_RESETS, RETRY_SET
 from jobstate.lifecycle.machine import Row
 from jobstate.model import Event, JobStatus
 
+CREATED = (JobStatus.VALIDATING, JobStatus.QUEUED)
+"""The statuses that a job can be created in."""
+
 
 def markdown_table() -> str:
     """Every row: event, sources, target, guards, fields written, and what it means. Rows that differ in source only are one."""
@@ -36,15 +39,20 @@ def _words(doc: str | None) -> str:
     return (doc or "").strip().splitlines()[0].rstrip(".")
 
 
-def mermaid() -> str:
-    """The transitions between statuses, one arrow for each pair; events that leave the status as it is are left out."""
-    arrows: dict[tuple[JobStatus, JobStatus], list[str]] = defaultdict(list)
+def arrows() -> dict[tuple[JobStatus, JobStatus], list[Event]]:
+    """The events between each two statuses; those that leave the status as it is are left out."""
+    found: dict[tuple[JobStatus, JobStatus], list[Event]] = defaultdict(list)
     for (event, source), rows in TABLE.items():
         for row in rows:
             if row.target is not source:
-                arrows[source, row.target].append(event.value)
-    lines = ["stateDiagram-v2", "    [*] --> validating: create", "    [*] --> queued: create"]
-    for (source, target), events in arrows.items():
+                found[source, row.target].append(event)
+    return dict(found)
+
+
+def mermaid() -> str:
+    """The transitions between statuses, one arrow for each pair."""
+    lines = ["stateDiagram-v2", *(f"    [*] --> {status}: create" for status in CREATED)]
+    for (source, target), events in arrows().items():
         lines.append(f"    {source} --> {target}: {', '.join(events)}")
     return "\n".join(lines)
 
@@ -59,9 +67,10 @@ def page() -> str:
 Made from the table by `python -m jobstate.diagram`; a test fails when this page is not fresh. Fingerprint of the table:
 `{FINGERPRINT}`.
 
-```mermaid
-{mermaid()}
-```
+![The statuses of a job, and the events that lead from one to another](lifecycle.svg)
+
+An arrow from a frame begins at each status in it. `jobstate graph --format svg` prints the picture, `jobstate graph` the same
+in Mermaid's words, with an arrow for each two statuses.
 
 ## The table
 

@@ -18,7 +18,7 @@ from jobstate.errors import DispatchError
 from jobstate.model import Delivery
 from jobstate.ports import Clock
 from jobstate.service import AsyncJobs, Jobs
-from jobstate.worker import AsyncHandler, Handler, RunFate, RunResult, async_run_job, run_job
+from jobstate.worker import AsyncHandler, Handler, RunFate, RunResult, async_run_job, check_handler, run_job
 
 _AGAIN = 1
 """Seconds until a delivery whose start met an error is tried again."""
@@ -144,7 +144,8 @@ class ThreadDispatcher:
         self._crew.notify()
 
     def start(self, jobs: Jobs, handler: Handler, *, retry_exceptions: bool = True) -> None:
-        """Begin to run deliveries. Once."""
+        """Begin to run deliveries. Once. Raises TypeError for an async handler."""
+        check_handler(handler)
 
         def run(item: _Item, note: Callable[[Context], None]) -> RunResult:
             return run_job(jobs, item.delivery, handler, retry_exceptions=retry_exceptions, on_start=note)

@@ -14,8 +14,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from importlib import import_module
-from inspect import iscoroutinefunction
 from types import FrameType
 from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, Unpack
 
@@ -25,6 +23,7 @@ from jobstate.crew import AsyncCrew, Crew
 from jobstate.errors import InvalidInputError
 from jobstate.flows.sweeps import PAGE
 from jobstate.notices import PAUSE, AsyncPolling, Polling
+from jobstate.overdue import Overdue
 from jobstate.ports import AsyncListener, Listener
 from jobstate.service import AsyncJobs, Jobs
 from jobstate.worker import (
@@ -33,6 +32,7 @@ from jobstate.worker import (
     RunResult,
     async_give_back,
     async_run_attempt,
+    check_handler,
     give_back,
     run_attempt,
     to_its_end,
@@ -104,10 +104,12 @@ def _settings(options: Working, concurrency: int) -> _Settings:
 class Worker:
     """Takes pending jobs and runs `handler` on them in threads, until it is told to stop.
 
-    A repository that fails is asked again after `poll` seconds, and a listener that fails is made anew.
+    A repository that fails is asked again after `poll` seconds, and a listener that fails is made anew. `run` raises
+    InvalidInputError for `Jobs` that has a dispatcher, or belongs to one organization.
     """
 
     def __init__(self, jobs: Jobs, handler: Handler, **options: Unpack[Working]) -> None:
+        check_handler(handler)
         self._settings = _settings(options, 10)
         self._jobs = jobs.gathering()
         self._handler = handler
@@ -116,6 +118,7 @@ class Worker:
         self._listener: Listener | None = None
         self._heard = False
         self._stopped = False
+        self._overdue = Overdue()
 
     def stop(self) -> None:
         """Tell it to stop; from anywhere, a signal's handler too. `run` returns when all is done or given back."""
@@ -127,6 +130,7 @@ class Worker:
         try:
             self._listen()  # before the first look, so that nothing is missed
             while not self._stopped:
+                self._look_at_sweeps()
                 if not self._fill():
                     self._wait()
         finally:
@@ -147,6 +151,8 @@ class Worker:
             return True
         try:
             attempts = self._jobs.take(idle)
+        except InvalidInputError:  # these jobs can never be taken
+            raise
         except Exception:
             logger.exception("no jobs could be taken; the next look is in %s s", self._settings.poll)
             return False
@@ -154,6 +160,11 @@ class Worker:
             self._taken.attempts.extend(attempts)
             crew.changed.notify_all()
         return len(attempts) == idle
+
+    def _look_at_sweeps(self) -> None:
+        if self._overdue.is_time():
+            with suppress(Exception):  # what is wrong with the repository is told by `_fill`
+                self._overdue.tell(self._jobs.sweep_lag())
 
     def _idle(self) -> int:
         return self._settings.concurrency - self._crew.busy - len(self._taken.attempts)
@@ -207,24 +218,6 @@ def work(jobs: Jobs, handler: Handler, **options: Unpack[Working]) -> None:
         worker.run()
 
 
-def handler_named(name: str) -> Handler:
-    """The function that `module:function` names. Raises ValueError with what is wrong with it."""
-    module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        raise ValueError(f"handler: a name such as package.module:function is needed, not {name!r}")
-    try:
-        found: Any = import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"handler: {name!r} was not found: {error}") from error
-    if not callable(found) or iscoroutinefunction(found):
-        kind = "async: run it with jobstate.async_work in a program of your own" if callable(found) else type(found).__name__
-        raise ValueError(f"handler: {name!r} must be a plain function of a request and a context; it is {kind}")
-    handler: Handler = found
-    return handler
-
-
 @contextmanager
 def _told(stop: Callable[[], None]) -> Generator[None]:
     """SIGTERM and SIGINT call `stop` meanwhile; a second one does what it did before."""
@@ -258,6 +251,7 @@ class AsyncWorker:
         self._listener: AsyncListener | None = None
         self._heard = False
         self._stopped = False
+        self._overdue = Overdue()
 
     def stop(self) -> None:
         """As `Worker.stop`."""
@@ -269,6 +263,7 @@ class AsyncWorker:
         try:
             await self._listen()
             while not self._stopped:
+                await self._look_at_sweeps()
                 if not await self._fill():
                     await self._wait()
         finally:
@@ -298,11 +293,18 @@ class AsyncWorker:
             self._taken.attempts.extend(taking.result())
         if cancelled is not None:
             raise cancelled
-        if (error := taking.exception()) is not None:
+        if isinstance(error := taking.exception(), InvalidInputError):
+            raise error
+        if error is not None:
             logger.error("no jobs could be taken; the next look is in %s s", self._settings.poll, exc_info=error)
             return False
         await crew.notify()
         return len(taking.result()) == idle
+
+    async def _look_at_sweeps(self) -> None:
+        if self._overdue.is_time():
+            with suppress(Exception):
+                self._overdue.tell(await self._jobs.sweep_lag())
 
     def _idle(self) -> int:
         return self._settings.concurrency - self._crew.busy - len(self._taken.attempts)

@@ -219,6 +219,10 @@ class Jobs(Face):
         """Expire, rescue, clean up, forget and relay, once. Safe to run anywhere, at any time, several at once."""
         return self._run("sweep", sweeps.sweep(self._trusted()))
 
+    def sweep_lag(self) -> int:
+        """Seconds for which jobs have waited to be rescued or expired: about a sweep's interval where somebody sweeps."""
+        return self._run("sweep_lag", sweeps.lag(self._trusted()))
+
     def relay(self) -> Swept:
         """Dispatch what is pending and due, and again what was dispatched long ago and has not started."""
         return self._run("relay", sweeps.relay(self._trusted()))
@@ -398,6 +402,10 @@ class AsyncJobs(Face):
     async def sweep(self) -> SweepReport:
         """As `Jobs.sweep`."""
         return await self._run("sweep", sweeps.sweep(self._trusted()))
+
+    async def sweep_lag(self) -> int:
+        """As `Jobs.sweep_lag`."""
+        return await self._run("sweep_lag", sweeps.lag(self._trusted()))
 
     async def relay(self) -> Swept:
         """As `Jobs.relay`."""

@@ -78,11 +78,12 @@ def open_out() -> Out:
 _STYLES = {"failed": "red", "cancelled": "yellow", "expired": "magenta", "completed": "green", "in_progress": "cyan"}
 
 
-def show_record(out: Out, record: HistoryRecord) -> None:
-    """One transition, with the fields that it changed."""
+def show_record(out: Out, record: HistoryRecord, before: HistoryRecord | None = None) -> None:
+    """One transition, with the fields that it changed; `before`, the one that came before it, gives the time between them."""
     source = "" if record.source is None else f"{record.source} -> "
+    between = "" if before is None else f"  {'+' + span(record.at - before.at):<9}"
     out.line(
-        f"  {clock(record.at)}  v{record.version:<3} {record.event:<14} {source}{record.target}",
+        f"  {clock(record.at)}{between}  v{record.version:<3} {record.event:<14} {source}{record.target}{_by(record)}",
         style=_STYLES.get(record.target.value, "bold"),
     )
     new = record.event == "created"
@@ -91,14 +92,34 @@ def show_record(out: Out, record: HistoryRecord) -> None:
         out.line("      " + "  ".join(f"{name}={_short(value)}" for name, value in fields.items()), style="dim")
 
 
-def show_job(out: Out, job: Job[Any, Any], history: Iterable[HistoryRecord]) -> None:
+def _by(record: HistoryRecord) -> str:
+    """Who, and why, if that was told."""
+    who = "" if record.actor is None else f"  by {_short(record.actor)}"
+    return who if record.reason is None else f"{who}  ({_short(record.reason)})"
+
+
+def show_timeline(out: Out, history: Sequence[HistoryRecord]) -> None:
+    """A history, under the days on which it happened, with the time from one record to the next."""
+    before: HistoryRecord | None = None
+    for record in history:
+        if before is None or day(record.at) != day(before.at):
+            out.line(day(record.at), style="bold")
+        show_record(out, record, before or record)
+        before = record
+
+
+def show_job(out: Out, job: Job[Any, Any], history: Sequence[HistoryRecord]) -> None:
     """A job with its fields, and its history as a timeline."""
     for name, value in job.model_dump(mode="json").items():
         if value not in (None, {}, [], False):
-            out.line(f"{name:<22} {_short(value, 100)}")
+            out.line(f"{name:<22} {_short(_moment_of(name, value), 100)}")
     out.line()
-    for record in history:
-        show_record(out, record)
+    show_timeline(out, history)
+
+
+def _moment_of(name: str, value: JsonValue) -> JsonValue:
+    """A time in words too."""
+    return f"{value}  ({moment(value)})" if name.endswith("_at") and type(value) is int else value
 
 
 def show_jobs(out: Out, jobs: Iterable[Job[Any, Any]]) -> None:
@@ -130,6 +151,21 @@ def _why(job: Job[Any, Any]) -> str:
 def moment(seconds: int) -> str:
     """A time as date and time, UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def day(seconds: int) -> str:
+    """A date, UTC."""
+    return moment(seconds)[:10]
+
+
+def span(seconds: int) -> str:
+    """A time between two others, in its two largest units."""
+    parts: list[str] = []
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        number, seconds = divmod(seconds, length)
+        if number:
+            parts.append(f"{number}{unit}")
+    return " ".join(parts[:2]) or "0s"
 
 
 def clock(seconds: int) -> str:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
+from inspect import isawaitable, iscoroutinefunction
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import JsonValue
@@ -38,6 +39,14 @@ INVALID_RESULT = "invalid_result"
 """The failure code of a result that is not JSON, or not of the endpoint's type."""
 GIVEN_BACK_TOO_OFTEN = "given_back_too_often"
 """The failure code of an attempt that could not be given back at no cost any more."""
+
+
+def check_handler(handler: object) -> None:
+    """A handler of the wrong colour is found before it runs. Raises TypeError for what `run_job` cannot call."""
+    if not callable(handler):
+        raise TypeError(f"handler: a function of a request and a context is needed, not {type(handler).__name__}")
+    if iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004  # of an instance
+        raise TypeError("handler: it is async, and nobody awaits it here: use AsyncJobs, and async_run_job or AsyncWorker")
 
 
 class JobFailed(Exception):  # noqa: N818  # what a handler says, not what went wrong with it
@@ -163,6 +172,7 @@ def run_job(
     An exception of the handler other than JobFailed is a failure with code `handler_error`, retryable if `retry_exceptions`.
     A BaseException (KeyboardInterrupt, SystemExit) gives the job back and goes on. `on_start` is called with the context.
     """
+    check_handler(handler)
     try:
         attempt = jobs.start(delivery)
     except Exception as error:
@@ -280,7 +290,10 @@ async def _async_run(
         if on_start is not None:
             on_start(context)
         async with context.kept_alive():
-            result = await handler(_request(attempt), context)
+            answer = handler(_request(attempt), context)
+            if not isawaitable(answer):
+                raise TypeError("handler: it is not async: use `async def`, or Jobs, and run_job or Worker")
+            result = await answer
     except Exception as error:
         if isinstance(error, LeaseLostError) and error.job_id == attempt.job_id:
             return RunResult(RunFate.LOST, error.code)

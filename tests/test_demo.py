@@ -97,7 +97,7 @@ def test_a_document_that_cannot_be_read_ends_in_its_reason(tmp_path: Path) -> No
     ("arguments", "words"),
     [
         (("demo", "missing.pdf"), "missing.pdf"),
-        (("jobs",), "does not exist: name a file with --database"),
+        (("jobs",), "does not exist: name a database with --database"),
         (("jobs", "--database", "."), "jobstate: "),
     ],
 )

@@ -19,7 +19,7 @@ from tests.postgresql import emptied, engine_of
 from tests.procrastinate_tables import prepared
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def _code(path: Path) -> list[str]:

@@ -32,7 +32,7 @@ from jobstate import (
     Worker,
 )
 from jobstate.adapters.sqlalchemy import AsyncSQLAlchemyRepository, SQLAlchemyRepository
-from jobstate.loop import handler_named
+from jobstate.cli.source import handler_named
 from jobstate.memory import AsyncMemoryRepository, MemoryDispatcher, MemoryRepository
 from tests.postgresql import ASYNC, async_engine_of, emptied, engine_of
 from tests.support import ENDPOINT, ORG

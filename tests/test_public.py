@@ -9,8 +9,9 @@ import sys
 import pytest
 
 import jobstate
-from jobstate import AsyncAttempt, AsyncJobs, Attempt, Jobs
+from jobstate import AsyncAttempt, AsyncJobs, Attempt, Jobs, Policy
 from jobstate.context import AsyncContext, Context
+from tests import public_api
 
 NAMES = """
 run_maintenance async_run_maintenance
@@ -32,6 +33,21 @@ def _python(code: str) -> str:
 def test_the_public_names_are_these_and_no_others() -> None:
     assert sorted(jobstate.__all__) == sorted(NAMES)
     assert all(hasattr(jobstate, name) for name in NAMES)
+
+
+def test_the_public_api_is_the_one_that_was_written_down() -> None:
+    """`python -m tests.public_api` writes it anew; what a change of it means for others is in docs/versioning.md."""
+    assert public_api.text().splitlines() == public_api.FILE.read_text().splitlines()
+
+
+def test_a_change_of_a_signature_or_of_a_field_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def retrieve(self: Jobs, job_id: str, *, include_all: bool = False) -> None: ...
+
+    monkeypatch.setattr(Jobs, "retrieve", retrieve)
+    assert public_api.text() != public_api.FILE.read_text()
+    monkeypatch.undo()
+    monkeypatch.setitem(Policy.__annotations__, "colour", "str")
+    assert public_api.text() != public_api.FILE.read_text()
 
 
 def test_importing_the_package_loads_only_what_pydantic_and_transitions_load() -> None:

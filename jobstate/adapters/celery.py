@@ -8,15 +8,17 @@ from functools import cached_property
 from time import time
 from typing import Any
 
-from billiard.common import TERM_SIGNAL
-from celery import Celery, Task
-from celery.signals import worker_shutting_down
-from kombu.pools import ProducerPool, producers
-
+from jobstate.extra import needs_extra
 from jobstate.model import Delivery
 from jobstate.running import Running
 from jobstate.service import Jobs
 from jobstate.worker import Handler, RunFate
+
+with needs_extra("celery"):
+    from billiard.common import TERM_SIGNAL
+    from celery import Celery, Task
+    from celery.signals import worker_shutting_down
+    from kombu.pools import ProducerPool, producers
 
 _AGAIN = 1
 """Seconds until a delivery whose start met an error comes again."""

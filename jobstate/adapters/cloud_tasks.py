@@ -15,24 +15,27 @@ from hashlib import blake2b
 from time import time
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from google.api_core.exceptions import AlreadyExists, NotFound, ServiceUnavailable
-from google.api_core.retry import AsyncRetry, Retry, if_exception_type
-from google.cloud.tasks_v2 import (
-    CloudTasksAsyncClient,
-    CloudTasksClient,
-    CreateTaskRequest,
-    DeleteTaskRequest,
-    HttpMethod,
-    HttpRequest,
-    OidcToken,
-    Task,
-)
 from pydantic import ValidationError
 
 from jobstate.beside import run_job_in_thread
+from jobstate.extra import needs_extra
 from jobstate.model import Delivery
 from jobstate.service import AsyncJobs, Jobs
 from jobstate.worker import AsyncHandler, Handler, RunFate, RunResult, async_run_job, run_job
+
+with needs_extra("cloud_tasks"):
+    from google.api_core.exceptions import AlreadyExists, NotFound, ServiceUnavailable
+    from google.api_core.retry import AsyncRetry, Retry, if_exception_type
+    from google.cloud.tasks_v2 import (
+        CloudTasksAsyncClient,
+        CloudTasksClient,
+        CreateTaskRequest,
+        DeleteTaskRequest,
+        HttpMethod,
+        HttpRequest,
+        OidcToken,
+        Task,
+    )
 
 _JSON = {"Content-Type": "application/json"}
 

@@ -6,14 +6,16 @@ from threading import Timer
 from time import time
 from typing import Any
 
-import dramatiq
-from dramatiq.common import current_millis
-from dramatiq.middleware import Shutdown, raise_thread_exception  # pyright: ignore[reportUnknownVariableType]
-
+from jobstate.extra import needs_extra
 from jobstate.model import Delivery
 from jobstate.running import Running
 from jobstate.service import Jobs
 from jobstate.worker import Handler, RunFate
+
+with needs_extra("dramatiq"):
+    import dramatiq
+    from dramatiq.common import current_millis
+    from dramatiq.middleware import Shutdown, raise_thread_exception  # pyright: ignore[reportUnknownVariableType]
 
 _AGAIN = 1
 """Seconds until a delivery whose start met an error comes again."""

@@ -9,13 +9,15 @@ from contextlib import AbstractContextManager, nullcontext
 from threading import RLock
 from typing import Any, cast
 
-from fsspec.core import url_to_fs  # type: ignore[import-untyped]
-from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
-from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
-
 from jobstate.adapters.filesystem import AsyncInThreads, FileSystemArtifactStore, segments
 from jobstate.errors import ArtifactConflictError, ArtifactError, ArtifactNotFoundError
+from jobstate.extra import needs_extra
 from jobstate.ports import ArtifactStore
+
+with needs_extra("fsspec"):
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+    from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
+    from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 
 TRIES = 10
 """How often a put begins again when what it found in its place is gone."""

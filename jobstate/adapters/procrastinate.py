@@ -12,20 +12,22 @@ from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import Any
 
-import psycopg
-from procrastinate import App, BaseRetryStrategy, PsycopgConnector, RetryDecision, SyncPsycopgConnector
-from procrastinate.connector import BaseAsyncConnector
-from procrastinate.exceptions import AlreadyEnqueued
-from procrastinate.jobs import Job as Row
-from procrastinate.jobs import Status
-from procrastinate.manager import JobManager
-from procrastinate.tasks import Task
-
 from jobstate.beside import run_job_in_thread
 from jobstate.errors import DispatchError
+from jobstate.extra import needs_extra
 from jobstate.model import Delivery
 from jobstate.service import AsyncJobs, Jobs
 from jobstate.worker import AsyncHandler, Handler, RunFate, RunResult, async_run_job
+
+with needs_extra("procrastinate"):
+    import psycopg
+    from procrastinate import App, BaseRetryStrategy, PsycopgConnector, RetryDecision, SyncPsycopgConnector
+    from procrastinate.connector import BaseAsyncConnector
+    from procrastinate.exceptions import AlreadyEnqueued
+    from procrastinate.jobs import Job as Row
+    from procrastinate.jobs import Status
+    from procrastinate.manager import JobManager
+    from procrastinate.tasks import Task
 
 _AGAIN = timedelta(seconds=1)
 """From a delivery whose start met an error to the next one."""

@@ -9,12 +9,14 @@ from time import time
 from typing import Any
 from uuid import uuid4
 
-from rq import Queue
-
+from jobstate.extra import needs_extra
 from jobstate.model import Delivery
 from jobstate.running import Running
 from jobstate.service import Jobs
 from jobstate.worker import Handler, RunFate
+
+with needs_extra("rq"):
+    from rq import Queue
 
 _AGAIN = 1
 """Seconds until a delivery whose start met an error comes again."""

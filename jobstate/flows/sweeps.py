@@ -18,12 +18,15 @@ from jobstate.lifecycle import Accepted, decide, may_be_forgotten
 from jobstate.model import Event, Job
 from jobstate.payload import artifact_prefix
 from jobstate.policy import Policy, seconds
-from jobstate.query import Cursor, Due, DuePage
+from jobstate.query import Cursor, Due, DuePage, due_time
 
 AnyJob = Job[Any, Any]
 
 PAGE = 1_000
 """Rows that are decided and saved together."""
+
+LOOK = 20
+"""Rows that `lag` looks at."""
 
 
 class Swept(NamedTuple):
@@ -99,6 +102,20 @@ class Verdict:
         """What of these jobs moves."""
         decisions = (decide(job, self.event, self.now, policy=self.policy, operation=self.operation) for job in jobs)
         return [decision for decision in decisions if isinstance(decision, Accepted)]
+
+
+def lag(scope: Scope) -> Flow[int]:
+    """Seconds for which jobs have waited for a rescue or an expiry that is possible now; 0 when none has.
+
+    Of each due page the first jobs are looked at, the longest due.
+    """
+    found = [0]
+    for event, due, ago in ((Event.RESCUE, Due.UNLEASED, scope.policy.skew_seconds), (Event.EXPIRE, Due.EXPIRING, 0)):
+        now = yield from Now()
+        page = yield from DueJobs(due, now - ago, LOOK)
+        moving = {decision.job_id for decision in Verdict(event, now, scope.policy, "")(page.jobs)}
+        found += [now - ago - (due_time(due, job) or now) for job in page.jobs if job.id in moving]
+    return max(found)
 
 
 def relay(scope: Scope) -> Flow[Swept]:

@@ -25,6 +25,7 @@ from jobstate.lifecycle.decision import (
     apply,
     decide,
     explain,
+    foresee,
     mark_dispatched,
     may_be_forgotten,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "creation_record",
     "decide",
     "explain",
+    "foresee",
     "mark_created",
     "mark_dispatched",
     "may_be_forgotten",

@@ -117,14 +117,19 @@ def mark_dispatched(queued: Accepted, task_name: str) -> Accepted:
     return queued._replace(changes={**queued.changes, **marks})
 
 
-def explain(job: AnyJob, event: Event, now: int, *, policy: Policy = DEFAULT_POLICY, **facts: Unpack[Facts]) -> str:
-    """In words, what `decide` would answer; facts that are not given are taken to be right (one's own token, this run)."""
+def foresee(job: AnyJob, event: Event, now: int, *, policy: Policy = DEFAULT_POLICY, **facts: Unpack[Facts]) -> Decision:
+    """What `decide` would answer; facts that are not given are taken to be right (one's own token, this run)."""
     known: Facts = {**_best_facts(job), **facts}
     if event is Event.START and "token" not in facts:
         known["token"] = ""  # a start brings a token of its own
     at = _time(job, now)
     _check(event, known)
-    return str(_evaluate(job, event, at, known, policy, ("", None, None)))
+    return _evaluate(job, event, at, known, policy, ("", None, None))
+
+
+def explain(job: AnyJob, event: Event, now: int, *, policy: Policy = DEFAULT_POLICY, **facts: Unpack[Facts]) -> str:
+    """In words, what `foresee` answers."""
+    return str(foresee(job, event, now, policy=policy, **facts))
 
 
 def allowed_events(job: AnyJob, now: int, *, policy: Policy = DEFAULT_POLICY) -> tuple[Event, ...]:

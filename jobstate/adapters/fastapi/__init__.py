@@ -12,6 +12,9 @@ documentation  what the OpenAPI document says of the answers
 cloud_tasks    `cloud_tasks_router`: where Cloud Tasks delivers to; no part of the job API, and of another extra
 """
 
-from jobstate.adapters.fastapi.router import jobs_router
+from jobstate.extra import needs_extra
+
+with needs_extra("fastapi"):
+    from jobstate.adapters.fastapi.router import jobs_router
 
 __all__ = ["jobs_router"]

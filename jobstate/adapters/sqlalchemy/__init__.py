@@ -14,8 +14,11 @@ notices       how idle workers learn of new jobs
 faults        the errors of databases, as the port's
 """
 
-from jobstate.adapters.sqlalchemy.async_repository import AsyncSQLAlchemyRepository
-from jobstate.adapters.sqlalchemy.repository import SQLAlchemyRepository
-from jobstate.adapters.sqlalchemy.tables import Tables
+from jobstate.extra import needs_extra
+
+with needs_extra("sqlalchemy"):
+    from jobstate.adapters.sqlalchemy.async_repository import AsyncSQLAlchemyRepository
+    from jobstate.adapters.sqlalchemy.repository import SQLAlchemyRepository
+    from jobstate.adapters.sqlalchemy.tables import Tables
 
 __all__ = ["AsyncSQLAlchemyRepository", "SQLAlchemyRepository", "Tables"]

@@ -14,7 +14,7 @@ from jobstate.adapters.sqlalchemy.bulk import Step, Steps
 from jobstate.adapters.sqlalchemy.faults import NothingDone, OfTheHost
 from jobstate.adapters.sqlalchemy.lines import Line, Seen
 from jobstate.adapters.sqlalchemy.notices import AsyncPostgreSQLListener, is_new, is_queued
-from jobstate.adapters.sqlalchemy.repository import check_engine, like
+from jobstate.adapters.sqlalchemy.repository import check_engine, check_kind, like
 from jobstate.adapters.sqlalchemy.store import Part, Store
 from jobstate.adapters.sqlalchemy.tables import Tables
 from jobstate.adapters.sqlalchemy.transactions import PartOfAnother, Transactions, make_ready
@@ -35,6 +35,7 @@ class AsyncSQLAlchemyRepository:
     """`SQLAlchemyRepository`, awaited, on an async engine: PostgreSQL (psycopg or asyncpg), or a SQLite file (aiosqlite)."""
 
     def __init__(self, engine: AsyncEngine, tables: Tables | None = None, *, history: bool = True) -> None:
+        check_kind(engine, AsyncEngine, "create_async_engine(url)", "SQLAlchemyRepository")
         check_engine(engine.sync_engine)
         self.tables = Tables() if tables is None else tables
         self._engine = engine

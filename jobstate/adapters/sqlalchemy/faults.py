@@ -26,6 +26,10 @@ _AT_FAULT = ("25", "28", "3D", "3F", "42", "53")
 connection left."""
 
 
+_NO_TABLE = "42P01"
+"""undefined_table"""
+
+
 class HostError(Exception):
     """Carries an error of the host's part of a transaction past the mapping of the library's own."""
 
@@ -64,8 +68,10 @@ def is_hopeless(error: RepositoryError) -> bool:
 
 
 def words(error: BaseException) -> str:
-    """What the database said."""
-    return str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    """What the database said, and what to do when it has no tables."""
+    said = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    missing = _code(error) == _NO_TABLE or said.startswith("no such table")
+    return f"{said}: call create_schema(), or run the migration that makes the tables" if missing else said
 
 
 class OfTheHost:

@@ -252,6 +252,14 @@ def like(repository: Same, **changes: Any) -> Same:
 
 
 def check_engine(engine: Engine) -> None:
-    """Raises ValueError for a database that no two connections share."""
+    """Raises TypeError for what is no sync engine, ValueError for a database that no two connections share."""
+    check_kind(engine, Engine, "create_engine(url)", "AsyncSQLAlchemyRepository")
     if engine.dialect.name == "sqlite" and engine.url.database in (None, "", ":memory:"):
         raise ValueError("engine: a SQLite database in memory belongs to one connection: use a file, or MemoryRepository")
+
+
+def check_kind(engine: object, kind: type, made_by: str, other: str) -> None:
+    """Raises TypeError for what is no engine of this colour, with what to do."""
+    if not isinstance(engine, kind):
+        words = f"a {kind.__name__}, made by {made_by}, is needed, not {type(engine).__name__}"
+        raise TypeError(f"engine: {words}: for an engine of the other colour there is {other}")

@@ -24,12 +24,12 @@ _LOCK = "SELECT pg_advisory_xact_lock(hashtext('jobstate schema'))"
 def create(connection: Connection, tables: Tables) -> None:
     """Create the tables and indexes where there are none. Raises RepositoryError for those of another version."""
     _wait(connection)
-    found = _version(connection, tables)
+    found = found_version(connection, tables)
     if found is None:
         tables.metadata.create_all(connection, tables=tables.own)
         _stamp(connection, tables)
     elif found != VERSION:
-        raise _mismatch(found)
+        raise mismatch(found)
 
 
 def upgrade(connection: Connection, tables: Tables) -> tuple[int, int]:
@@ -38,11 +38,11 @@ def upgrade(connection: Connection, tables: Tables) -> tuple[int, int]:
     Raises RepositoryError when there are no tables, or those of a later release.
     """
     _wait(connection)
-    found = _version(connection, tables)
+    found = found_version(connection, tables)
     if found is None:
         raise RepositoryError(f"there is no table {tables.jobs.fullname} to upgrade: call create_schema()")
     if found > VERSION:
-        raise _mismatch(found)
+        raise mismatch(found)
     for version in range(found, VERSION):
         _STEPS[version](connection, tables)
     _stamp(connection, tables)
@@ -66,7 +66,7 @@ def _wait(connection: Connection) -> None:
         _ = connection.exec_driver_sql(_LOCK)
 
 
-def _version(connection: Connection, tables: Tables) -> int | None:
+def found_version(connection: Connection, tables: Tables) -> int | None:
     """The version of the tables that are there; None for none."""
     there, table = inspect(connection), tables.schema_version
     if there.has_table(table.name, schema=table.schema):
@@ -83,7 +83,8 @@ def _version(connection: Connection, tables: Tables) -> int | None:
     return 1
 
 
-def _mismatch(found: int) -> RepositoryError:
+def mismatch(found: int) -> RepositoryError:
+    """Tables of another version, and what to do."""
     advice = "call upgrade_schema()" if found < VERSION else "they were made by a later release; install that one"
     return RepositoryError(f"the tables are of version {found}, this release needs {VERSION}: {advice}")
 
