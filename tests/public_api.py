@@ -35,11 +35,9 @@ def text() -> str:
 
 def _module(name: str) -> Iterator[str]:
     module = import_module(name)
-    here: Iterable[str] = [
-        key for key, value in vars(module).items() if key[0] != "_" and getattr(value, "__module__", None) == name
-    ]
+    here = [key for key, value in vars(module).items() if key[0] != "_" and getattr(value, "__module__", None) == name]
+    names: Iterable[str] = OPTIONS.get(name) or getattr(module, "__all__", None) or here
     yield f"# {name}"
-    names: Iterable[str] = OPTIONS.get(name) or getattr(module, "__all__", here)
     for key in sorted(names, key=str.lower):
         yield from _value(key, getattr(module, key))
     yield ""

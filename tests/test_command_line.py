@@ -9,8 +9,10 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from threading import Timer
@@ -480,3 +482,12 @@ def test_what_is_no_jobs_of_the_host_is_told(name: str, words: str, file: Path) 
     (file.parent / "host.py").write_text(HOST)
     done = python("", "jobs", "--jobs", name, cwd=file.parent)
     assert (done.returncode, done.stderr) == (1, f"jobstate: {words}\n")
+
+
+def test_what_is_explained_goes_by_the_policy_of_the_host(file: Path) -> None:
+    (file.parent / "host.py").write_text(HOST)
+    jobs = service(file, clock=ManualClock(int(time.time()) - 100))
+    job = jobs.create("/v1/x", {}, organization_id="org", ttl=timedelta(seconds=10))
+    assert service(file).expire().moved == 1
+    ask = ["explain", job.id, "begin_cleanup"]
+    assert [python("", *ask, *words, cwd=file.parent).returncode for words in ([], ["--jobs", "host:jobs"])] == [1, 0]
