@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.metadata import requires, version
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -93,7 +94,8 @@ class Reader:
     def leave(self) -> None:
         for shell_child in psutil.Process(self._shell.pid).children(recursive=True):
             shell_child.kill()
-        for process in (self._shell, *self._stays.values()):
+        started: list[subprocess.Popen[Any]] = [self._shell, *self._stays.values()]
+        for process in started:
             process.kill()
             process.wait()
         for stream in (self._shell.stdin, self._shell.stdout):
