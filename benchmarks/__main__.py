@@ -10,9 +10,10 @@ from pathlib import Path
 
 from sqlalchemy import create_engine
 
-from benchmarks import core, http, parts, sql
+from benchmarks import core, engines, http, parts, sql, tasks
 from benchmarks.measure import RESULTS, ROUNDS
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
+from jobstate.memory import MemoryRepository
 from tests.postgresql import emptied, engine_of, running
 from tests.sql import AUTOMATIC
 
@@ -60,7 +61,21 @@ def run_http() -> None:
         http.postgresql(url)
 
 
-PARTS = {"core": run_core, "sql": run_sql, "parts": run_parts, "http": run_http}
+def run_engines() -> None:
+    """A job on an engine, over a bare task of it."""
+    engines.overhead(MemoryRepository(), "in memory")
+    with running(durable=False) as (url, _):
+        engine = engine_of(url, **AUTOMATIC)
+        repository = SQLAlchemyRepository(engine)
+        repository.create_schema()
+        engines.overhead(repository, "on PostgreSQL")
+        emptied(engine)
+        engine.dispose()
+        tasks.procrastinate(url)
+        tasks.cloud_tasks(url)
+
+
+PARTS = {"core": run_core, "sql": run_sql, "parts": run_parts, "http": run_http, "engines": run_engines}
 
 
 def main() -> None:

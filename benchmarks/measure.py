@@ -37,9 +37,22 @@ def compare(
     before: Callable[[], object] = lambda: None,
 ) -> Result:
     """Time both in turn, `rounds` times, and one round more that does not count; `before` comes before each, untimed."""
-    rows = [(_time(first, calls, before), _time(second, calls, before)) for _ in range(rounds + 1)][1:]
+    return compare_seconds(
+        title,
+        lambda: _time(first, calls, before),
+        lambda: _time(second, calls, before),
+        units=calls,
+        rounds=rounds,
+    )
+
+
+def compare_seconds(
+    title: str, first: Callable[[], float], second: Callable[[], float], *, units: int = 1, rounds: int = ROUNDS
+) -> Result:
+    """The same for what times itself: seconds for so many units."""
+    rows = [(first(), second()) for _ in range(rounds + 1)][1:]
     ratios = sorted(mine / its for mine, its in rows)
-    mine, its = (statistics.median(row[index] for row in rows) * 1e6 / calls for index in (0, 1))
+    mine, its = (statistics.median(row[index] for row in rows) * 1e6 / units for index in (0, 1))
     result = Result(title, mine, its, statistics.median(ratios), ratios[0], ratios[-1])
     RESULTS.append(result)
     print(result, flush=True)

@@ -138,9 +138,3 @@ def _caller(runner: asyncio.Runner, app: FastAPI, waiting: list[Delivery]) -> Ca
             await call(delivery)
 
     return lambda: runner.run(calls())
-
-
-def all_of_it(url: URL) -> None:
-    """Both."""
-    procrastinate(url)
-    cloud_tasks(url)

@@ -29,6 +29,7 @@ from jobstate.errors import (
 )
 from jobstate.lifecycle import Accepted, Already, Refused, allowed_events, apply, decide, explain
 from jobstate.loop import AsyncWorker, Worker, async_work, work
+from jobstate.maintenance import async_run_maintenance, run_maintenance
 from jobstate.model import (
     Delivery,
     Event,
@@ -41,7 +42,7 @@ from jobstate.model import (
     JobWarning,
     Lease,
 )
-from jobstate.policy import Policy
+from jobstate.policy import Backoff, Policy
 from jobstate.service import AsyncJobs, Jobs
 from jobstate.worker import JobFailed, async_run_job, run_job
 
@@ -58,6 +59,7 @@ __all__ = [
     "AsyncJobs",
     "AsyncWorker",
     "Attempt",
+    "Backoff",
     "BulkStoppedError",
     "Context",
     "Delivery",
@@ -93,9 +95,11 @@ __all__ = [
     "allowed_events",
     "apply",
     "async_run_job",
+    "async_run_maintenance",
     "async_work",
     "decide",
     "explain",
     "run_job",
+    "run_maintenance",
     "work",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -52,6 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     work.add_argument("--poll", type=float, default=1.0, help="seconds between two looks of who is idle (default 1)")
     work.add_argument("--grace", type=float, default=10.0, help="seconds for what runs when it is stopped (default 10)")
     work.set_defaults(run=_work, extra="postgresql")
+    sweep = commands.add_parser("sweep", help="expire, rescue, clean up and forget, once: for a cron job")
+    sweep.add_argument("--database", default=str(DATABASE), help=f"a SQLite file, or a URL (default {DATABASE})")
+    sweep.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    sweep.set_defaults(run=_sweep, extra="postgresql")
     for command in (demo, jobs):
         command.add_argument("--database", type=Path, default=DATABASE, help=f"a SQLite file (default {DATABASE})")
     return parser
@@ -118,6 +123,34 @@ def _work(options: argparse.Namespace) -> int:
     finally:
         engine.dispose()
     return 0
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    """The sweeps of the default policy, once: what each did, and 1 if one met an error."""
+    from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
+    from jobstate.database import open_engine
+    from jobstate.service import Jobs
+
+    if "://" not in options.database and not Path(options.database).exists():
+        raise FileNotFoundError(f"{options.database} does not exist: name a database with --database")
+    engine = open_engine(options.database)
+    try:
+        report = Jobs(SQLAlchemyRepository(engine)).sweep()
+    except ExceptionGroup as errors:
+        for error in errors.exceptions:
+            print(f"jobstate: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    finally:
+        engine.dispose()
+    did = {name: swept._asdict() for name, swept in report._asdict().items()}
+    lines = [
+        f"{name}: {', '.join(f'{n} {what}' for what, n in counts.items() if what != 'unreadable')}"
+        for name, counts in did.items()
+    ]
+    print(json.dumps(did) if options.json else "\n".join(lines))
+    for job_id in sorted({job_id for swept in report for job_id in swept.unreadable}):
+        print(f"jobstate: the row of {job_id} cannot be read", file=sys.stderr)
+    return int(any(swept.failed or swept.unreadable for swept in report))
 
 
 if __name__ == "__main__":

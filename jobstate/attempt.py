@@ -16,6 +16,7 @@ from jobstate.flows import attempts
 from jobstate.flows.reading import as_shown
 from jobstate.flows.settle import Scope
 from jobstate.model import Event, Job, JobError, JobResponse, JobWarning, RequestT, ResponseT
+from jobstate.observe import Listeners, observed
 from jobstate.payload import check_artifacts, invalid_input, json_value, rebuilt
 from jobstate.policy import Policy
 
@@ -63,6 +64,17 @@ class _Held(Generic[RequestT, ResponseT]):
     def token(self) -> str:
         """The lease token."""
         return self._hold.token
+
+    @property
+    def held(self) -> AnyJob:
+        """The job as this attempt last saw it, as it is stored."""
+        return self._hold.job
+
+    @property
+    def listeners(self) -> Listeners | None:
+        """Who is told of it; None when nobody is."""
+        listeners: Listeners | None = self._ports.listeners
+        return listeners
 
     @property
     def policy(self) -> Policy:
@@ -134,12 +146,15 @@ class Attempt(_Held[RequestT, ResponseT]):
     result. OutcomeUnknownError leaves open whether it was done; the same command again is safe. Thread-safe.
     """
 
-    def _run(self, flow: Flow[R]) -> R:
-        return run(flow, self._ports)
+    def _run(self, name: str, flow: Flow[R]) -> R:
+        if (listeners := self._ports.listeners) is None:
+            return run(flow, self._ports)
+        with listeners.around("operation", name):
+            return run(observed(flow, listeners, name), self._ports)
 
     def heartbeat(self, progress: float | None = None, *, warnings: Iterable[JobWarning] = ()) -> Job[RequestT, ResponseT]:
         """Keep the lease, and tell progress (0 to 1) and warnings (added to those told before)."""
-        return self._run(self._beating(self._heartbeat(progress, warnings)))
+        return self._run("heartbeat", self._beating(self._heartbeat(progress, warnings)))
 
     def complete(
         self,
@@ -150,34 +165,37 @@ class Attempt(_Held[RequestT, ResponseT]):
         warnings: Iterable[JobWarning] = (),
     ) -> Job[RequestT, ResponseT]:
         """Bring the result: the job is completed. The same result again is fine; another one is refused."""
-        return self._run(self._ending(self._complete(response, status_code, artifacts, warnings)))
+        return self._run("complete", self._ending(self._complete(response, status_code, artifacts, warnings)))
 
     def fail(
         self, error: JobError, *, retryable: bool = False, warnings: Iterable[JobWarning] = ()
     ) -> Job[RequestT, ResponseT]:
         """End without a result: failed, or queued again after a pause when `retryable` and attempts are left."""
-        return self._run(self._ending(self._fail(error, retryable, warnings)))
+        return self._run("fail", self._ending(self._fail(error, retryable, warnings)))
 
     def give_back(self) -> Job[RequestT, ResponseT]:
         """Stop in good order: the job is queued again at once, at no cost to its budget."""
-        return self._run(self._ending(attempts.give_back(self._scope, self._hold)))
+        return self._run("give_back", self._ending(attempts.give_back(self._scope, self._hold)))
 
     def artifact(self, name: str) -> bytes:
         """A part of the request that was put into the artifact store."""
-        return self._run(attempts.get_artifact(self._scope, self._hold, name))
+        return self._run("artifact", attempts.get_artifact(self._scope, self._hold, name))
 
 
 class AsyncAttempt(_Held[RequestT, ResponseT]):
     """`Attempt`, awaited."""
 
-    async def _run(self, flow: Flow[R]) -> R:
-        return await run_async(flow, self._ports)
+    async def _run(self, name: str, flow: Flow[R]) -> R:
+        if (listeners := self._ports.listeners) is None:
+            return await run_async(flow, self._ports)
+        with listeners.around("operation", name):
+            return await run_async(observed(flow, listeners, name), self._ports)
 
     async def heartbeat(
         self, progress: float | None = None, *, warnings: Iterable[JobWarning] = ()
     ) -> Job[RequestT, ResponseT]:
         """As `Attempt.heartbeat`."""
-        return await self._run(self._beating(self._heartbeat(progress, warnings)))
+        return await self._run("heartbeat", self._beating(self._heartbeat(progress, warnings)))
 
     async def complete(
         self,
@@ -188,18 +206,18 @@ class AsyncAttempt(_Held[RequestT, ResponseT]):
         warnings: Iterable[JobWarning] = (),
     ) -> Job[RequestT, ResponseT]:
         """As `Attempt.complete`."""
-        return await self._run(self._ending(self._complete(response, status_code, artifacts, warnings)))
+        return await self._run("complete", self._ending(self._complete(response, status_code, artifacts, warnings)))
 
     async def fail(
         self, error: JobError, *, retryable: bool = False, warnings: Iterable[JobWarning] = ()
     ) -> Job[RequestT, ResponseT]:
         """As `Attempt.fail`."""
-        return await self._run(self._ending(self._fail(error, retryable, warnings)))
+        return await self._run("fail", self._ending(self._fail(error, retryable, warnings)))
 
     async def give_back(self) -> Job[RequestT, ResponseT]:
         """As `Attempt.give_back`."""
-        return await self._run(self._ending(attempts.give_back(self._scope, self._hold)))
+        return await self._run("give_back", self._ending(attempts.give_back(self._scope, self._hold)))
 
     async def artifact(self, name: str) -> bytes:
         """As `Attempt.artifact`."""
-        return await self._run(attempts.get_artifact(self._scope, self._hold, name))
+        return await self._run("artifact", attempts.get_artifact(self._scope, self._hold, name))

@@ -29,7 +29,8 @@ async def run_job_in_thread(jobs: Jobs, delivery: Delivery, handler: Handler, *,
     try:
         return await asyncio.wrap_future(run.result)
     except asyncio.CancelledError:
-        await to_its_end(asyncio.to_thread(run.leave))
+        run.leave()
+        await to_its_end(asyncio.to_thread(run.give_back))
         raise
 
 
@@ -59,16 +60,18 @@ class _Run:
             self.result.set_result(result)
 
     def leave(self) -> None:
-        """Give the job back; one whose start is not saved yet gives itself back, and this waits for it."""
+        """Nobody waits any more."""
         with self._lock:
             self._left = True
-            context = self._context
-        if context is None:
+
+    def give_back(self) -> None:
+        """Of what was left; a job whose start is not saved yet gives itself back, and this waits for it."""
+        if self._context is None:
             self.result.result()
             return
-        give_back(context.attempt)
+        give_back(self._context.attempt)
         with suppress(Exception):
-            context.heartbeat()  # raises: from here on the handler can see that its work is in vain
+            self._context.heartbeat()  # raises: from here on the handler can see that its work is in vain
 
     def _note(self, context: Context) -> None:
         with self._lock:

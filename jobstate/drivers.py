@@ -37,7 +37,7 @@ class SystemClock:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The ports of one service, all of one colour; the protocols are in `jobstate.ports`."""
+    """The ports of one service, all of one colour; the protocols are in `jobstate.ports`, the listeners' in `observe`."""
 
     repository: Any
     dispatcher: Any
@@ -45,12 +45,19 @@ class Ports:
     clock: Any
     gatherer: Any = None
     """What sends the saves that are made at once; without one, each goes to the repository by itself."""
+    listeners: Any = None
 
-    def within(self, delivery: Delivery, task_name: str | None) -> Callable[[Any], Any] | None:
+    def dispatch(self, delivery: Delivery, task_name: str, not_before: int | None, **options: Any) -> Any:
+        """What the dispatcher answers: one that can delay, if there is a time."""
+        if not_before is None:
+            return self.dispatcher.dispatch(delivery, task_name, **options)
+        return self.dispatcher.dispatch_at(delivery, task_name, not_before, **options)
+
+    def within(self, delivery: Delivery, task_name: str | None, not_before: int | None) -> Callable[[Any], Any] | None:
         """What a transactional dispatcher does in the repository's transaction."""
         if task_name is None:
             return None
-        return lambda transaction: self.dispatcher.dispatch(delivery, task_name, transaction=transaction)
+        return lambda transaction: self.dispatch(delivery, task_name, not_before, transaction=transaction)
 
 
 _CALLS: dict[type[fx.Effect[Any]], Callable[[Any, Ports], Any]] = {
@@ -62,9 +69,9 @@ _CALLS: dict[type[fx.Effect[Any]], Callable[[Any, Ports], Any]] = {
         include_request=e.include_request,
         include_response=e.include_response,
     ),
-    fx.Insert: lambda e, p: p.repository.insert(e.job, e.record, within=p.within(e.job.delivery, e.task_name)),
+    fx.Insert: lambda e, p: p.repository.insert(e.job, e.record, within=p.within(e.job.delivery, e.task_name, e.not_before)),
     fx.Save: lambda e, p: (p.gatherer or p.repository).save(e.transition),
-    fx.SaveAndDispatch: lambda e, p: p.repository.save(e.transition, within=p.within(e.delivery, e.task_name)),
+    fx.SaveAndDispatch: lambda e, p: p.repository.save(e.transition, within=p.within(e.delivery, e.task_name, e.not_before)),
     fx.SaveMany: lambda e, p: p.repository.save_many(e.transitions),
     fx.List: lambda e, p: p.repository.list(
         e.where,
@@ -84,7 +91,7 @@ _CALLS: dict[type[fx.Effect[Any]], Callable[[Any, Ports], Any]] = {
     fx.Count: lambda e, p: p.repository.count(e.where),
     fx.History: lambda e, p: p.repository.history(e.job_id, after_version=e.after_version),
     fx.Delete: lambda e, p: p.repository.delete(e.job_id, e.version),
-    fx.Dispatch: lambda e, p: p.dispatcher.dispatch(e.delivery, e.task_name),
+    fx.Dispatch: lambda e, p: p.dispatch(e.delivery, e.task_name, e.not_before),
     fx.Revoke: lambda e, p: p.dispatcher.revoke(e.task_name),
     fx.PutArtifact: lambda e, p: p.artifacts.put(e.key, e.data),
     fx.GetArtifact: lambda e, p: p.artifacts.get(e.key),

@@ -69,12 +69,13 @@ class Load(Effect[AnyJob]):
 class Insert(Effect[AnyJob | None]):
     """A new row with its payload and its record: None, or the job that has this id or this tenant's key.
 
-    With `task_name`, the transactional dispatcher takes its delivery in the same transaction.
+    With `task_name`, the transactional dispatcher takes its delivery in the same transaction; `not_before` as in `Dispatch`.
     """
 
     job: AnyJob
     record: HistoryRecord
     task_name: str | None = None
+    not_before: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +87,12 @@ class Save(Effect[None]):
 
 @dataclass(frozen=True, slots=True)
 class SaveAndDispatch(Effect[None]):
-    """The same, and a transactional dispatcher's delivery, in one transaction."""
+    """The same, and a transactional dispatcher's delivery, in one transaction; `not_before` as in `Dispatch`."""
 
     transition: Accepted
     delivery: Delivery
     task_name: str
+    not_before: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +171,14 @@ class Delete(Effect[None]):
 
 @dataclass(frozen=True, slots=True)
 class Dispatch(Effect[str]):
-    """A delivery handed to the dispatcher; its name for the task."""
+    """A delivery handed to the dispatcher; its name for the task.
+
+    With `not_before` (Unix seconds) it is handed over early, for a dispatcher that can delay.
+    """
 
     delivery: Delivery
     task_name: str
+    not_before: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

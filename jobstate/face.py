@@ -32,6 +32,7 @@ from jobstate.model import (
     Name,
     Text,
 )
+from jobstate.observe import Listeners
 from jobstate.payload import check_artifacts, instance, invalid_input, json_object
 from jobstate.policy import Policy
 from jobstate.query import PageRequest
@@ -96,6 +97,12 @@ class Face:
         return self._scope.policy
 
     @property
+    def listeners(self) -> Listeners | None:
+        """Who is told what is done; None when nobody is."""
+        listeners: Listeners | None = self._ports.listeners
+        return listeners
+
+    @property
     def organization_id(self) -> str | None:
         """The organization that this face is scoped to; None for the trusted, unscoped one."""
         return self._scope.organization_id
@@ -121,7 +128,8 @@ class Face:
 
         What it writes is committed or rolled back with the host's rows. A transactional dispatcher is called at once, and its
         error is raised, for the host to roll back; any other dispatch waits for the commit: then `dispatch` makes it at once,
-        and the next sweep makes it otherwise. Raises TypeError for a repository that cannot write in another's transaction.
+        and the next sweep makes it otherwise. Observers are told nothing, since it may yet be rolled back. Raises
+        TypeError for a repository that cannot write in another's transaction.
         """
         bind = getattr(self._ports.repository, "bind", None)
         if bind is None:
@@ -129,7 +137,7 @@ class Face:
             raise TypeError(f"repository: {name} has no method 'bind': it cannot write in a transaction of the host's")
         dispatching = self._scope.dispatching
         within = dispatching if dispatching is Dispatching.WITHIN else Dispatching.NEVER
-        ports = replace(self._ports, repository=bind(transaction), gatherer=None)
+        ports = replace(self._ports, repository=bind(transaction), listeners=None, gatherer=None)
         return self._like(ports, replace(self._scope, dispatching=within, bound=True))
 
     def _gathering(self, gatherer: Any) -> Self:
@@ -287,7 +295,7 @@ class Face:
 
     def _start(self, delivery: Delivery, endpoint: Endpoint[Any, Any] | None, include_request: bool) -> Flow[attempts.Hold]:
         _job_id(instance("delivery", delivery, Delivery).job_id)
-        check = _anything if endpoint is None else endpoint.check
+        check = attempts.anything if endpoint is None else endpoint.check
         return attempts.start(self._scope, delivery, check, include_request=include_request)
 
     def _take(self, limit: int) -> Flow[list[attempts.Hold]]:
@@ -304,10 +312,6 @@ class Face:
         if self._scope.bound:
             raise InvalidInputError("transaction", "a sweep commits page by page: call it on the face that is not bound")
         return self._scope
-
-
-def _anything(job: AnyJob) -> None:
-    """Any job will do."""
 
 
 def _job_id(job_id: str) -> str:
@@ -344,7 +348,8 @@ def make_scope(policy: Policy | None, repository: object, dispatcher: Any, artif
     dispatching = Dispatching.NEVER
     if dispatcher is not None:
         dispatching = Dispatching.WITHIN if dispatcher.transactional else Dispatching.AFTER
-    return Scope(policy, None, dispatching, artifacts is not None, hasattr(repository, "move_due"))
+    shares, delays = hasattr(repository, "move_due"), hasattr(dispatcher, "dispatch_at")
+    return Scope(policy, None, dispatching, artifacts is not None, shares, delays)
 
 
 def announced(repository: Any, dispatcher: object) -> Any:

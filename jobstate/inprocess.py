@@ -23,16 +23,23 @@ from jobstate.worker import AsyncHandler, Handler, RunFate, RunResult, async_run
 _AGAIN = 1
 """Seconds until a delivery whose start met an error is tried again."""
 
+_AHEAD = 300
+"""Seconds for which a delivery may wait for its time here. One further off is safer in its row, where the relay finds it."""
+
 
 class _Item(NamedTuple):
     not_before: float
     order: int
     task_name: str
     delivery: Delivery
+    delayed: bool
 
 
 class _Waiting:
-    """Deliveries that wait, by time and order: each run once, and at most `limit` taken from outside. Not thread-safe."""
+    """Deliveries that wait, by time and order: each run once. Not thread-safe.
+
+    At most `limit` are taken from outside, and as many with a time of their own: these leave the others their room.
+    """
 
     def __init__(self, limit: int, clock: Clock) -> None:
         if limit < 1:
@@ -42,17 +49,22 @@ class _Waiting:
         self._items: list[_Item] = []
         self._names: dict[Delivery, str] = {}
         self._count = 0
+        self._delayed = 0
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def add(self, task_name: str, delivery: Delivery) -> str:
+    def add(self, task_name: str, delivery: Delivery, not_before: int | None = None) -> str:
         """The name under which the delivery waits: of a run that waits already, the first one."""
         if delivery in self._names:
             return self._names[delivery]
-        if len(self._items) >= self._limit:
-            raise DispatchError(f"{len(self._items)} deliveries wait, the limit is {self._limit}: the relay will try again")
-        self._push(0, task_name, delivery)
+        delayed = not_before is not None
+        waiting = self._delayed if delayed else len(self._items) - self._delayed
+        if waiting >= self._limit:
+            raise DispatchError(f"{waiting} deliveries wait, the limit is {self._limit}: the relay will try again")
+        if not_before is not None and not_before > self._clock.now() + _AHEAD:
+            raise DispatchError(f"it is due in more than {_AHEAD} s: the relay will find it then")
+        self._push(not_before or 0, task_name, delivery, delayed=delayed)
         return task_name
 
     def done(self, item: _Item, result: RunResult) -> None:
@@ -61,14 +73,16 @@ class _Waiting:
             not_before = self._clock.now() + _AGAIN if result.not_before is None else result.not_before
             self._push(not_before, item.task_name, item.delivery)
 
-    def _push(self, not_before: float, task_name: str, delivery: Delivery) -> None:
+    def _push(self, not_before: float, task_name: str, delivery: Delivery, *, delayed: bool = False) -> None:
         self._count += 1
+        self._delayed += delayed
         self._names[delivery] = task_name
-        heappush(self._items, _Item(not_before, self._count, task_name, delivery))
+        heappush(self._items, _Item(not_before, self._count, task_name, delivery, delayed))
 
     def remove(self, task_name: str) -> None:
         self._items = [item for item in self._items if item.task_name != task_name]
         self._names = {item.delivery: item.task_name for item in self._items}
+        self._delayed = sum(item.delayed for item in self._items)
         heapify(self._items)
 
     def take(self) -> _Item | None:
@@ -76,8 +90,14 @@ class _Waiting:
         if not self._items or self._items[0].not_before > self._clock.now():
             return None
         item = heappop(self._items)
+        self._delayed -= item.delayed
         del self._names[item.delivery]
         return item
+
+    def is_idle(self) -> bool:
+        """Whether nothing waits but for a time of its own that lies ahead."""
+        now = self._clock.now()
+        return all(item.delayed and item.not_before > now for item in self._items)
 
     def pause(self) -> float | None:
         """Seconds until the first is due, an hour at most; None when nothing waits."""
@@ -102,6 +122,14 @@ class ThreadDispatcher:
         with self._crew.changed:
             _check_open(self._crew.closed)
             name = self._waiting.add(task_name, delivery)
+            self._crew.changed.notify_all()
+        return name
+
+    def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:
+        """As `DelayedDispatch.dispatch_at`. Raises DispatchError also when it is due in more than five minutes."""
+        with self._crew.changed:
+            _check_open(self._crew.closed)
+            name = self._waiting.add(task_name, delivery, not_before)
             self._crew.changed.notify_all()
         return name
 
@@ -133,12 +161,15 @@ class ThreadDispatcher:
             self.stop(grace=grace)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until nothing runs, and nothing waits or it was stopped; False when `timeout` seconds were not enough."""
+        """Wait until nothing runs, and nothing waits or it was stopped; False when `timeout` seconds were not enough.
+
+        A delivery that was given with a time is waited for once its time has come; one that its worker put back, always.
+        """
         with self._crew.changed:
             return self._crew.changed.wait_for(self._is_idle, timeout)
 
     def _is_idle(self) -> bool:
-        return not self._crew.busy and (self._crew.closed or not len(self._waiting))
+        return not self._crew.busy and (self._crew.closed or self._waiting.is_idle())
 
     def stop(self, *, grace: float = 10.0) -> None:
         """Take nothing any more, let what runs finish for `grace` seconds, and give the rest back."""
@@ -159,6 +190,14 @@ class AsyncioDispatcher:
         async with self._crew.changed:
             _check_open(self._crew.closed)
             name = self._waiting.add(task_name, delivery)
+            self._crew.changed.notify_all()
+        return name
+
+    async def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:
+        """As `DelayedDispatch.dispatch_at`. Raises DispatchError also when it is due in more than five minutes."""
+        async with self._crew.changed:
+            _check_open(self._crew.closed)
+            name = self._waiting.add(task_name, delivery, not_before)
             self._crew.changed.notify_all()
         return name
 
@@ -190,12 +229,12 @@ class AsyncioDispatcher:
             await self.stop(grace=grace)
 
     async def join(self) -> None:
-        """Wait until nothing runs, and nothing waits or it was stopped."""
+        """Wait until nothing runs, and nothing waits or it was stopped. Deliveries with a time: as `ThreadDispatcher.join`."""
         async with self._crew.changed:
             await self._crew.changed.wait_for(self._is_idle)
 
     def _is_idle(self) -> bool:
-        return not self._crew.busy and (self._crew.closed or not len(self._waiting))
+        return not self._crew.busy and (self._crew.closed or self._waiting.is_idle())
 
     async def stop(self, *, grace: float = 10.0) -> None:
         """Take nothing any more, let what runs finish for `grace` seconds, and give the rest back."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from hashlib import blake2b
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from jobstate.model import Job, Limit
+from jobstate.model import Job, Limit, Name
 
 
 def _whole_seconds(value: timedelta) -> timedelta:
@@ -26,6 +27,31 @@ Positive = Annotated[timedelta, Field(gt=_Zero, le=100 * _Year), AfterValidator(
 def seconds(value: timedelta) -> int:
     """Whole seconds of a duration."""
     return value.days * 86_400 + value.seconds
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Backoff(BaseModel, frozen=True, extra="forbid"):
+    """The pauses between attempts: `first` before the second one, doubled with each further one up to `cap`.
+
+    `jitter` is the share (0 to 1) of the pause by which it is stretched at the most, so that jobs that failed together do not
+    return together; a pause may be longer than `cap` by it.
+    """
+
+    first: Duration = timedelta(seconds=10)
+    cap: Duration = timedelta(hours=1)
+    jitter: Share = 0.2
+
+    def pause(self, attempts_used: int, seed: str) -> int:
+        """Seconds until the next attempt. The same seed gives the same jitter, so that a decision taken twice is the same.
+
+        Source: exponential backoff with proportional jitter.
+        """
+        doublings = min(max(attempts_used - 1, 0), 32)
+        pause = min(seconds(self.first) << doublings, seconds(self.cap))
+        noise = int.from_bytes(blake2b(seed.encode(), digest_size=4).digest()) / 2**32
+        return int(pause * (1 + self.jitter * noise))
 
 
 class Policy(BaseModel, frozen=True, extra="forbid"):
@@ -46,8 +72,10 @@ class Policy(BaseModel, frozen=True, extra="forbid"):
     """Pause before the second attempt; it doubles with each further one."""
     backoff_cap: Duration = timedelta(hours=1)
     """The longest pause, before jitter."""
-    backoff_jitter: Annotated[float, Field(ge=0, le=1)] = 0.2
+    backoff_jitter: Share = 0.2
     """Share of the pause by which it is stretched at the most, so that jobs that failed together do not return together."""
+    endpoint_backoff: Mapping[Name, Backoff] = Field(default_factory=dict[str, Backoff])
+    """The pauses of endpoints of their own, by the endpoint's name: instead of the three above."""
     max_give_backs: Annotated[int, Field(ge=0, le=1_000_000)] = 100
     """How often one run's budget may be spared by giving the job back."""
     redispatch_after: Positive = timedelta(minutes=15)
@@ -82,12 +110,8 @@ class Policy(BaseModel, frozen=True, extra="forbid"):
         return (self.lease_seconds or 0) + self.skew_seconds
 
     def backoff_for(self, job: Job[Any, Any]) -> int:
-        """Seconds until the next attempt of a job that has used `attempts_used` attempts.
-
-        Doubles with each attempt up to the cap; the jitter is a hash of id and run, so that the same decision taken twice
-        gives the same answer. Source: exponential backoff with proportional jitter.
-        """
-        doublings = min(max(job.attempts_used - 1, 0), 32)
-        pause = min(seconds(self.backoff) << doublings, seconds(self.backoff_cap))
-        noise = int.from_bytes(blake2b(f"{job.id}/{job.run}".encode(), digest_size=4).digest()) / 2**32
-        return int(pause * (1 + self.backoff_jitter * noise))
+        """Seconds until the next attempt of a job that has used `attempts_used` attempts, by the pauses of its endpoint."""
+        backoff = self.endpoint_backoff.get(job.endpoint)
+        if backoff is None:
+            backoff = Backoff.model_construct(first=self.backoff, cap=self.backoff_cap, jitter=self.backoff_jitter)
+        return backoff.pause(job.attempts_used, f"{job.id}/{job.run}")

@@ -323,6 +323,31 @@ class AsyncDispatcher(Protocol):
         ...
 
 
+class DelayedDispatch(Protocol):
+    """What a dispatcher offers besides, when its engine can hold a delivery until a time.
+
+    Without it a job that may not start yet stays pending, and the relay dispatches it when it is due. A time that the engine
+    cannot hold, because it is too far away, may raise anything, as ever: then the relay does it as well.
+
+    L01 What `dispatch_at` has taken is not delivered before `not_before`, by a clock that may differ from the library's by
+        `Policy.clock_skew`. One that comes early all the same is returned by its worker, and breaks nothing.
+    L02 It is delivered at least once afterwards; at once if `not_before` is past. In all else it is as `dispatch`.
+    L03 A `transactional` dispatcher's delayed delivery is delivered if and only if the transaction it was given commits.
+    """
+
+    def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:
+        """Take a delivery that is due at `not_before` (Unix seconds); answer its name. L01, L02; with `transaction`, L03."""
+        ...
+
+
+class AsyncDelayedDispatch(Protocol):
+    """`DelayedDispatch`, awaited."""
+
+    async def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:
+        """As `DelayedDispatch.dispatch_at`."""
+        ...
+
+
 class ArtifactStore(Protocol):
     """Keeps bytes under keys that begin with a job's id and a slash.
 

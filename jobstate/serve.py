@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from threading import Event
 from typing import Annotated
 
 import uvicorn
@@ -25,8 +25,8 @@ from jobstate.adapters.fastapi import jobs_router
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
 from jobstate.database import open_engine
 from jobstate.demo.extract import EXTRACT, extractor
-from jobstate.errors import JobstateError
 from jobstate.inprocess import ThreadDispatcher
+from jobstate.maintenance import run_maintenance
 from jobstate.service import Jobs
 from jobstate.worker import Handler
 
@@ -34,9 +34,7 @@ API_KEYS = "JOBSTATE_API_KEYS"
 """The variable with the API keys: `KEY=ORGANIZATION`, separated by commas."""
 
 SWEEP_EVERY = 5.0
-"""Seconds from the end of one sweep to the next."""
-
-logger = logging.getLogger("jobstate.serve")
+"""Seconds from the beginning of one sweep to the next."""
 
 
 def api_keys(text: str | None) -> dict[str, str]:
@@ -68,15 +66,6 @@ def _caller(keys: Mapping[str, str]) -> Callable[..., Awaitable[str]]:
     return caller
 
 
-async def _maintain(jobs: Jobs, every: float) -> None:
-    while True:
-        try:
-            await asyncio.to_thread(jobs.sweep)
-        except JobstateError:
-            logger.exception("a sweep was not made to its end; the next one goes on")
-        await asyncio.sleep(every)
-
-
 def make_app(
     engine: Engine, keys: Mapping[str, str], handler: Handler, *, workers: int, grace: float, every: float = SWEEP_EVERY
 ) -> FastAPI:
@@ -89,13 +78,13 @@ def make_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         dispatcher.start(jobs, handler)
-        maintenance = asyncio.create_task(_maintain(jobs, every))
+        stop = Event()
+        maintenance = asyncio.create_task(asyncio.to_thread(run_maintenance, jobs, every, stop=stop))
         try:
             yield
         finally:
-            maintenance.cancel()
-            with suppress(asyncio.CancelledError):
-                await maintenance
+            stop.set()
+            await maintenance
             await asyncio.to_thread(partial(dispatcher.stop, grace=grace))
             engine.dispose()
 

@@ -18,6 +18,7 @@ from jobstate.model import Delivery, Event, HistoryRecord, Job, JobError, JobPag
 from jobstate.model import RequestT as Request
 from jobstate.model import ResponseT as Response
 from jobstate.notices import AsyncPolling, Polling
+from jobstate.observe import Observer, listening, observed
 from jobstate.policy import Policy
 from jobstate.ports import (
     ArtifactStore,
@@ -51,13 +52,17 @@ class Jobs(Face):
         artifacts: ArtifactStore | None = None,
         clock: Clock | None = None,
         endpoints: Iterable[Endpoint[Any, Any]] = (),
+        observers: Iterable[Observer] = (),
     ) -> None:
         check_colour("Jobs", "AsyncJobs", False, repository=repository, dispatcher=dispatcher, artifacts=artifacts, clock=clock)
-        ports = Ports(announced(repository, dispatcher), dispatcher, artifacts, clock or SystemClock())
+        ports = Ports(announced(repository, dispatcher), dispatcher, artifacts, clock or SystemClock(), listening(observers))
         super().__init__(ports, make_scope(policy, repository, dispatcher, artifacts), by_name(endpoints))
 
-    def _run(self, flow: Flow[R]) -> R:
-        return run(flow, self._ports)
+    def _run(self, name: str, flow: Flow[R]) -> R:
+        if (listeners := self._ports.listeners) is None:
+            return run(flow, self._ports)
+        with listeners.around("operation", name):
+            return run(observed(flow, listeners, name), self._ports)
 
     @overload
     def create(
@@ -72,7 +77,7 @@ class Jobs(Face):
         is stored, and must not be created again. Raises IdempotencyConflictError for the same key with another request,
         OutcomeUnknownError when nobody can say whether it was stored (then repeat it under the same key).
         """
-        return self._run(self._create(endpoint, request, options))
+        return self._run("create", self._create(endpoint, request, options))
 
     def accept(self, job_id: str, *, actor: str | None = None, reason: str | None = None) -> Job:
         """Queue a job that was created with `validating=True`.
@@ -80,11 +85,11 @@ class Jobs(Face):
         A job whose `create` raised while its artifacts were being put is validating too: do not accept it, some may be missing.
         Repeat the `create` under its idempotency key: that puts the same artifacts and accepts it, unless it is held.
         """
-        return self._run(self._change(Event.ACCEPT, job_id, {}, actor, reason))
+        return self._run("accept", self._change(Event.ACCEPT, job_id, {}, actor, reason))
 
     def reject(self, job_id: str, error: JobError, *, actor: str | None = None, reason: str | None = None) -> Job:
         """Fail a job that was created with `validating=True`; it can not be retried."""
-        return self._run(self._reject(job_id, error, actor, reason))
+        return self._run("reject", self._reject(job_id, error, actor, reason))
 
     @overload
     def retrieve(
@@ -108,7 +113,7 @@ class Jobs(Face):
         include_response: bool = False,
     ) -> Job[Any, Any]:
         """One job; payloads only when asked for. A response is shown only while the job is completed."""
-        return self._run(self._retrieve(job_id, endpoint, include_request, include_response))
+        return self._run("retrieve", self._retrieve(job_id, endpoint, include_request, include_response))
 
     def list(
         self,
@@ -122,19 +127,19 @@ class Jobs(Face):
         **conditions: Unpack[Filter],
     ) -> JobPage:
         """A page of 1 to 1000 jobs by creation, newest first by default; `after` and `before` are job ids."""
-        return self._run(self._list(conditions, limit, after, before, order, include_request, include_response))
+        return self._run("list", self._list(conditions, limit, after, before, order, include_request, include_response))
 
     def count(self, **conditions: Unpack[Filter]) -> int:
         """How many jobs the conditions find."""
-        return self._run(reading.count(self._filter(conditions)))
+        return self._run("count", reading.count(self._filter(conditions)))
 
     def history(self, job_id: str, *, after_version: int = 0) -> Sequence[HistoryRecord]:
         """What happened to a job, oldest first: a record for each save but heartbeats and dispatch marks."""
-        return self._run(self._history(job_id, after_version))
+        return self._run("history", self._history(job_id, after_version))
 
     def cancel(self, job_id: str, *, actor: str | None = None, reason: str | None = None, include_request: bool = False) -> Job:
         """Cancel a job at once; its worker learns it from its next heartbeat. A second cancel is refused."""
-        return self._run(self._change(Event.CANCEL, job_id, {}, actor, reason, include_request))
+        return self._run("cancel", self._change(Event.CANCEL, job_id, {}, actor, reason, include_request))
 
     def retry(
         self,
@@ -150,26 +155,27 @@ class Jobs(Face):
         A repetition finds the first retry: under the same `retry_key` always, without one while the job is active, or when
         the caller was told of a delayed dispatch just before.
         """
-        return self._run(self._retry(job_id, retry_key, actor, reason, include_request))
+        return self._run("retry", self._retry(job_id, retry_key, actor, reason, include_request))
 
     def dispatch(self, job_id: str) -> Job:
-        """Give a job to the dispatcher now, if it is pending and due: after the commit of the transaction that queued it.
+        """Give a job to the dispatcher now, if it is pending: after the commit of the transaction that queued it.
 
+        One that is not due yet is given to a dispatcher that can delay, and else left to the sweep that finds it due.
         A dispatcher's failure is no error: the next sweep dispatches what is still pending.
         """
-        return self._run(self._dispatch(job_id))
+        return self._run("dispatch", self._dispatch(job_id))
 
     def retry_many(
         self, *, dry_run: bool = False, actor: str | None = None, reason: str | None = None, **conditions: Unpack[Filter]
     ) -> Sequence[BulkOutcome]:
         """Retry all that the conditions find, with one outcome for each; no condition is an error."""
-        return self._run(self._many(Event.RETRY, conditions, dry_run, actor, reason))
+        return self._run("retry_many", self._many(Event.RETRY, conditions, dry_run, actor, reason))
 
     def cancel_many(
         self, *, dry_run: bool = False, actor: str | None = None, reason: str | None = None, **conditions: Unpack[Filter]
     ) -> Sequence[BulkOutcome]:
         """Cancel all that the conditions find, with one outcome for each; no condition is an error."""
-        return self._run(self._many(Event.CANCEL, conditions, dry_run, actor, reason))
+        return self._run("cancel_many", self._many(Event.CANCEL, conditions, dry_run, actor, reason))
 
     @overload
     def start(
@@ -185,7 +191,7 @@ class Jobs(Face):
         Raises GuardRefusedError or IllegalTransitionError for a delivery that is early (`not_available`), late (`run_over`)
         or repeated (`already_started`).
         """
-        hold = self._run(self._start(delivery, endpoint, include_request))
+        hold = self._run("start", self._start(delivery, endpoint, include_request))
         return Attempt(self._ports, self._scope, hold, endpoint or self._endpoints.get(hold.job.endpoint))
 
     def take(self, limit: int = 1) -> Sequence[Attempt[Any, Any]]:
@@ -195,7 +201,7 @@ class Jobs(Face):
         """
         return [
             Attempt(self._ports, self._scope, hold, self._endpoints.get(hold.job.endpoint))
-            for hold in self._run(self._take(limit))
+            for hold in self._run("take", self._take(limit))
         ]
 
     def gathering(self) -> Jobs:
@@ -209,27 +215,27 @@ class Jobs(Face):
 
     def sweep(self) -> SweepReport:
         """Expire, rescue, clean up, forget and relay, once. Safe to run anywhere, at any time, several at once."""
-        return self._run(sweeps.sweep(self._trusted()))
+        return self._run("sweep", sweeps.sweep(self._trusted()))
 
     def relay(self) -> Swept:
         """Dispatch what is pending and due, and again what was dispatched long ago and has not started."""
-        return self._run(sweeps.relay(self._trusted()))
+        return self._run("relay", sweeps.relay(self._trusted()))
 
     def rescue(self) -> Swept:
         """Take over jobs whose worker's lease is not live any more."""
-        return self._run(sweeps.rescue(self._trusted()))
+        return self._run("rescue", sweeps.rescue(self._trusted()))
 
     def expire(self) -> Swept:
         """Expire jobs that have reached `expires_at`."""
-        return self._run(sweeps.expire(self._trusted()))
+        return self._run("expire", sweeps.expire(self._trusted()))
 
     def cleanup(self) -> Swept:
         """Begin and end the clean-up of expired jobs."""
-        return self._run(sweeps.cleanup(self._trusted()))
+        return self._run("cleanup", sweeps.cleanup(self._trusted()))
 
     def forget(self) -> Swept:
         """Delete rows whose clean-up ended `Policy.forget_after` ago."""
-        return self._run(sweeps.forget(self._trusted()))
+        return self._run("forget", sweeps.forget(self._trusted()))
 
 
 class AsyncJobs(Face):
@@ -244,13 +250,17 @@ class AsyncJobs(Face):
         artifacts: AsyncArtifactStore | None = None,
         clock: Clock | AsyncClock | None = None,
         endpoints: Iterable[Endpoint[Any, Any]] = (),
+        observers: Iterable[Observer] = (),
     ) -> None:
         check_colour("AsyncJobs", "Jobs", True, repository=repository, dispatcher=dispatcher, artifacts=artifacts, clock=clock)
-        ports = Ports(announced(repository, dispatcher), dispatcher, artifacts, clock or SystemClock())
+        ports = Ports(announced(repository, dispatcher), dispatcher, artifacts, clock or SystemClock(), listening(observers))
         super().__init__(ports, make_scope(policy, repository, dispatcher, artifacts), by_name(endpoints))
 
-    async def _run(self, flow: Flow[R]) -> R:
-        return await run_async(flow, self._ports)
+    async def _run(self, name: str, flow: Flow[R]) -> R:
+        if (listeners := self._ports.listeners) is None:
+            return await run_async(flow, self._ports)
+        with listeners.around("operation", name):
+            return await run_async(observed(flow, listeners, name), self._ports)
 
     @overload
     async def create(
@@ -260,15 +270,15 @@ class AsyncJobs(Face):
     async def create(self, endpoint: str, request: Mapping[str, Any], **options: Unpack[Creation]) -> Job: ...
     async def create(self, endpoint: str | Endpoint[Any, Any], request: Any, **options: Unpack[Creation]) -> Job[Any, Any]:
         """As `Jobs.create`."""
-        return await self._run(self._create(endpoint, request, options))
+        return await self._run("create", self._create(endpoint, request, options))
 
     async def accept(self, job_id: str, *, actor: str | None = None, reason: str | None = None) -> Job:
         """As `Jobs.accept`."""
-        return await self._run(self._change(Event.ACCEPT, job_id, {}, actor, reason))
+        return await self._run("accept", self._change(Event.ACCEPT, job_id, {}, actor, reason))
 
     async def reject(self, job_id: str, error: JobError, *, actor: str | None = None, reason: str | None = None) -> Job:
         """As `Jobs.reject`."""
-        return await self._run(self._reject(job_id, error, actor, reason))
+        return await self._run("reject", self._reject(job_id, error, actor, reason))
 
     @overload
     async def retrieve(
@@ -292,7 +302,7 @@ class AsyncJobs(Face):
         include_response: bool = False,
     ) -> Job[Any, Any]:
         """As `Jobs.retrieve`."""
-        return await self._run(self._retrieve(job_id, endpoint, include_request, include_response))
+        return await self._run("retrieve", self._retrieve(job_id, endpoint, include_request, include_response))
 
     async def list(
         self,
@@ -306,21 +316,21 @@ class AsyncJobs(Face):
         **conditions: Unpack[Filter],
     ) -> JobPage:
         """As `Jobs.list`."""
-        return await self._run(self._list(conditions, limit, after, before, order, include_request, include_response))
+        return await self._run("list", self._list(conditions, limit, after, before, order, include_request, include_response))
 
     async def count(self, **conditions: Unpack[Filter]) -> int:
         """As `Jobs.count`."""
-        return await self._run(reading.count(self._filter(conditions)))
+        return await self._run("count", reading.count(self._filter(conditions)))
 
     async def history(self, job_id: str, *, after_version: int = 0) -> Sequence[HistoryRecord]:
         """As `Jobs.history`."""
-        return await self._run(self._history(job_id, after_version))
+        return await self._run("history", self._history(job_id, after_version))
 
     async def cancel(
         self, job_id: str, *, actor: str | None = None, reason: str | None = None, include_request: bool = False
     ) -> Job:
         """As `Jobs.cancel`."""
-        return await self._run(self._change(Event.CANCEL, job_id, {}, actor, reason, include_request))
+        return await self._run("cancel", self._change(Event.CANCEL, job_id, {}, actor, reason, include_request))
 
     async def retry(
         self,
@@ -332,23 +342,23 @@ class AsyncJobs(Face):
         include_request: bool = False,
     ) -> Job:
         """As `Jobs.retry`."""
-        return await self._run(self._retry(job_id, retry_key, actor, reason, include_request))
+        return await self._run("retry", self._retry(job_id, retry_key, actor, reason, include_request))
 
     async def dispatch(self, job_id: str) -> Job:
         """As `Jobs.dispatch`."""
-        return await self._run(self._dispatch(job_id))
+        return await self._run("dispatch", self._dispatch(job_id))
 
     async def retry_many(
         self, *, dry_run: bool = False, actor: str | None = None, reason: str | None = None, **conditions: Unpack[Filter]
     ) -> Sequence[BulkOutcome]:
         """As `Jobs.retry_many`."""
-        return await self._run(self._many(Event.RETRY, conditions, dry_run, actor, reason))
+        return await self._run("retry_many", self._many(Event.RETRY, conditions, dry_run, actor, reason))
 
     async def cancel_many(
         self, *, dry_run: bool = False, actor: str | None = None, reason: str | None = None, **conditions: Unpack[Filter]
     ) -> Sequence[BulkOutcome]:
         """As `Jobs.cancel_many`."""
-        return await self._run(self._many(Event.CANCEL, conditions, dry_run, actor, reason))
+        return await self._run("cancel_many", self._many(Event.CANCEL, conditions, dry_run, actor, reason))
 
     @overload
     async def start(
@@ -362,14 +372,14 @@ class AsyncJobs(Face):
         self, delivery: Delivery, endpoint: Endpoint[Any, Any] | None = None, *, include_request: bool = True
     ) -> AsyncAttempt[Any, Any]:
         """As `Jobs.start`."""
-        hold = await self._run(self._start(delivery, endpoint, include_request))
+        hold = await self._run("start", self._start(delivery, endpoint, include_request))
         return AsyncAttempt(self._ports, self._scope, hold, endpoint or self._endpoints.get(hold.job.endpoint))
 
     async def take(self, limit: int = 1) -> Sequence[AsyncAttempt[Any, Any]]:
         """As `Jobs.take`."""
         return [
             AsyncAttempt(self._ports, self._scope, hold, self._endpoints.get(hold.job.endpoint))
-            for hold in await self._run(self._take(limit))
+            for hold in await self._run("take", self._take(limit))
         ]
 
     def gathering(self) -> AsyncJobs:
@@ -383,24 +393,24 @@ class AsyncJobs(Face):
 
     async def sweep(self) -> SweepReport:
         """As `Jobs.sweep`."""
-        return await self._run(sweeps.sweep(self._trusted()))
+        return await self._run("sweep", sweeps.sweep(self._trusted()))
 
     async def relay(self) -> Swept:
         """As `Jobs.relay`."""
-        return await self._run(sweeps.relay(self._trusted()))
+        return await self._run("relay", sweeps.relay(self._trusted()))
 
     async def rescue(self) -> Swept:
         """As `Jobs.rescue`."""
-        return await self._run(sweeps.rescue(self._trusted()))
+        return await self._run("rescue", sweeps.rescue(self._trusted()))
 
     async def expire(self) -> Swept:
         """As `Jobs.expire`."""
-        return await self._run(sweeps.expire(self._trusted()))
+        return await self._run("expire", sweeps.expire(self._trusted()))
 
     async def cleanup(self) -> Swept:
         """As `Jobs.cleanup`."""
-        return await self._run(sweeps.cleanup(self._trusted()))
+        return await self._run("cleanup", sweeps.cleanup(self._trusted()))
 
     async def forget(self) -> Swept:
         """As `Jobs.forget`."""
-        return await self._run(sweeps.forget(self._trusted()))
+        return await self._run("forget", sweeps.forget(self._trusted()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,6 +22,7 @@ from jobstate.errors import (
     TransitionError,
 )
 from jobstate.model import Delivery, Event, Job, JobError, JobStatus
+from jobstate.observe import Listeners
 from jobstate.payload import words_of
 from jobstate.service import AsyncJobs, Jobs
 
@@ -100,6 +102,20 @@ def _not_started(delivery: Delivery, error: Exception) -> RunResult:
     return RunResult(RunFate.DROPPED, error.code)
 
 
+def _told_of(source: Any, delivery: Delivery, result: RunResult) -> RunResult:
+    """The result, told to whoever listens to these jobs, or to this attempt."""
+    listeners: Listeners | None = getattr(source, "listeners", None)  # an engine's tests bring less than whole Jobs
+    if listeners is not None:
+        listeners.tell("delivery", delivery, result.fate, result.reason)
+    return result
+
+
+def _watched(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any]) -> AbstractContextManager[object]:
+    """Within this, an attempt runs: for whoever measures or traces it."""
+    listeners = attempt.listeners
+    return nullcontext() if listeners is None else listeners.around("attempt", attempt.held, attempt.number)
+
+
 def _failure(error: Exception, retry_exceptions: bool) -> tuple[JobError, bool]:
     if isinstance(error, JobFailed):
         return error.error, error.retryable
@@ -150,7 +166,7 @@ def run_job(
     try:
         attempt = jobs.start(delivery)
     except Exception as error:
-        return _not_started(delivery, error)
+        return _told_of(jobs, delivery, _not_started(delivery, error))
     return run_attempt(attempt, handler, retry_exceptions=retry_exceptions, on_start=on_start)
 
 
@@ -162,6 +178,15 @@ def run_attempt(
     on_start: Callable[[Context], object] | None = None,
 ) -> RunResult:
     """`run_job`, from an attempt that was started."""
+    delivery = attempt.held.delivery
+    with _watched(attempt):
+        result = _run(attempt, handler, retry_exceptions, on_start)
+    return _told_of(attempt, delivery, result)
+
+
+def _run(
+    attempt: Attempt[Any, Any], handler: Handler, retry_exceptions: bool, on_start: Callable[[Context], object] | None
+) -> RunResult:
     context = Context(attempt)
     try:
         if on_start is not None:
@@ -226,7 +251,7 @@ async def async_run_job(
     try:
         attempt = await _started(jobs, delivery)
     except Exception as error:
-        return _not_started(delivery, error)
+        return _told_of(jobs, delivery, _not_started(delivery, error))
     return await async_run_attempt(attempt, handler, retry_exceptions=retry_exceptions, on_start=on_start)
 
 
@@ -238,6 +263,18 @@ async def async_run_attempt(
     on_start: Callable[[AsyncContext], object] | None = None,
 ) -> RunResult:
     """`run_attempt`, awaited."""
+    delivery = attempt.held.delivery
+    with _watched(attempt):
+        result = await _async_run(attempt, handler, retry_exceptions, on_start)
+    return _told_of(attempt, delivery, result)
+
+
+async def _async_run(
+    attempt: AsyncAttempt[Any, Any],
+    handler: AsyncHandler,
+    retry_exceptions: bool,
+    on_start: Callable[[AsyncContext], object] | None,
+) -> RunResult:
     context = AsyncContext(attempt)
     try:
         if on_start is not None:

@@ -179,7 +179,7 @@ MUTANTS = [
     Mutant(
         "a dispatch is marked before it is made",
         "flows/dispatch.py",
-        "    taken: object = yield from Dispatch(job.delivery, name)\n    if is_storable_name(taken):  # an engine that has no name of its own for the task goes by ours\n        name = taken\n",
+        "    taken: object = yield from Dispatch(job.delivery, name, early)\n    if is_storable_name(taken):  # an engine that has no name of its own for the task goes by ours\n        name = taken\n",
         "",
     ),
     Mutant(
@@ -198,8 +198,8 @@ MUTANTS = [
     Mutant(
         "a create makes another after a lost answer",
         "flows/commands.py",
-        "return (yield from Insert(new, creation_record(new, actor), name)) or new",
-        "return (yield from Insert(evolve(new, {'id': (yield from NewId(IdKind.JOB)), 'idempotency_key': None}), creation_record(new, actor), name)) or new",
+        "return (yield from Insert(new, creation_record(new, actor), name, early)) or new",
+        "return (yield from Insert(evolve(new, {'id': (yield from NewId(IdKind.JOB)), 'idempotency_key': None}), creation_record(new, actor), name, early)) or new",
     ),
     Mutant(
         "artifacts go before the clean-up is saved",

@@ -212,7 +212,7 @@ class World:
 
     def row(self, job_id: str) -> Job:
         """The row as it stands, payloads included, without faults."""
-        return self.others._run(_load_all(job_id))
+        return self.others._run("row", _load_all(job_id))
 
 
 def _load_all(job_id: str) -> Any:
@@ -233,18 +233,50 @@ class BrokenDispatcher:
         raise DispatchError("the broker is down")
 
 
+class Delaying(MemoryDispatcher):
+    """Takes deliveries with a time, and notes it; they can be taken out at any time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: dict[Delivery, int] = {}
+
+    def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:
+        self.times[delivery] = not_before
+        return self.dispatch(delivery, task_name)
+
+
+class AsyncDelaying(AsyncMemoryDispatcher):
+    """The same, awaited."""
+
+    def __init__(self, shared: Delaying) -> None:
+        super().__init__(shared)
+        self.shared = shared
+
+    async def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:
+        return self.shared.dispatch_at(delivery, task_name, not_before)
+
+
 @contextmanager
 def make_world(
-    kind: str, folder: Path, policy: Policy | None = None, *, dispatcher: bool = True, url: Any = None
+    kind: str,
+    folder: Path,
+    policy: Policy | None = None,
+    *,
+    dispatcher: bool = True,
+    delaying: Delaying | None = None,
+    url: Any = None,
 ) -> Generator[World]:
-    """A fresh world of one of WORLDS, or `postgresql` at this address."""
+    """A fresh world of one of WORLDS, or `postgresql` at this address; with a dispatcher that delays if one is given."""
     policy = policy or Policy()
     clock = ManualClock(NOW)
-    deliveries, store = MemoryDispatcher(), MemoryArtifactStore()
+    deliveries, store = MemoryDispatcher() if delaying is None else delaying, MemoryArtifactStore()
     if kind == "async-memory":
         with asyncio.Runner() as runner:
             shared = MemoryRepository()
-            ports = [Faulty(AsyncMemoryRepository(shared)), Faulty(AsyncMemoryDispatcher(deliveries))]
+            ports = [
+                Faulty(AsyncMemoryRepository(shared)),
+                Faulty(AsyncMemoryDispatcher(deliveries) if delaying is None else AsyncDelaying(delaying)),
+            ]
             artifacts = Faulty(AsyncMemoryArtifactStore(store))
             jobs = AsyncJobs(
                 cast("Any", ports[0]),

@@ -123,8 +123,8 @@ def test_a_start_that_is_saved_while_nobody_waits_any_more_is_given_back(
         task = asyncio.create_task(run_job_in_thread(jobs, delivery, lambda request, context: ran.append(request)))
         await told(repository.reached)
         task.cancel()
-        await asyncio.sleep(0)
-        assert not task.done(), "it waits for the start"
+        done, _ = await asyncio.wait([task], timeout=0.2)
+        assert not done, "it waits for the start"
         repository.go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await task

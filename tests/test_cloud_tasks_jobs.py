@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event as Flag
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 from fastapi import FastAPI, HTTPException
-from google.api_core.exceptions import InvalidArgument
+from google.api_core.exceptions import GoogleAPIError, InvalidArgument
 
 from jobstate import AsyncJobs, Delivery, Job, Jobs, Policy
 from jobstate.adapters.cloud_tasks import AsyncCloudTasksDispatcher, CloudTasksDispatcher, async_receive, receive
@@ -173,6 +175,45 @@ def test_a_request_that_outlives_its_deadline_runs_once(cloud: CloudTasks) -> No
         gate.set()
         until(lambda: jobs.retrieve(job.id).status == "completed")
     assert jobs.retrieve(job.id).attempt_count == 1
+
+
+PAUSE = 0.4
+"""Seconds in which a call that does not wait would have failed."""
+
+
+def test_a_moment_without_cloud_tasks_is_waited_for(cloud: CloudTasks) -> None:
+    dispatcher = dispatcher_of(cloud)
+    cloud.stop()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(dispatcher.dispatch, Delivery(job_id=NOBODY, run=1), "name")
+        assert not futures.wait([answer], PAUSE).done
+        cloud.start()
+        assert answer.result() == dispatcher.name("name")
+    assert len(cloud.tasks) == 1
+
+
+def test_a_moment_without_cloud_tasks_is_awaited(cloud: CloudTasks) -> None:
+    async def main() -> None:
+        dispatcher = AsyncCloudTasksDispatcher(async_client_of(cloud.address), QUEUE, "http://127.0.0.1:1/tasks/run")
+        cloud.stop()
+        answer = asyncio.create_task(dispatcher.dispatch(Delivery(job_id=NOBODY, run=1), "name"))
+        done, _ = await asyncio.wait([answer], timeout=PAUSE)
+        assert not done
+        cloud.start()
+        assert await answer == dispatcher.name("name")
+        await dispatcher._client.transport.close()
+
+    asyncio.run(main())
+    assert len(cloud.tasks) == 1
+
+
+def test_an_outage_is_an_error_in_time(cloud: CloudTasks) -> None:
+    dispatcher = CloudTasksDispatcher(client_of(cloud.address), QUEUE, "http://127.0.0.1:1/tasks/run", timeout=0.5)
+    cloud.stop()
+    begin = time.monotonic()
+    with pytest.raises(GoogleAPIError):
+        dispatcher.dispatch(Delivery(job_id=NOBODY, run=1), "name")
+    assert time.monotonic() - begin < 5
 
 
 def body(delivery: Delivery) -> bytes:

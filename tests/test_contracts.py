@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import time
 from pathlib import Path
 from threading import Lock
 from typing import Any, cast
@@ -156,14 +157,15 @@ class Tasks:
 
 
 NO_DATABASE = {Capability.TRANSACTION: "it writes to no database"}
+NO_ENGINE = {**NO_DATABASE, Capability.DELAY: "what waits is taken by hand"}
 
 
 class TestMemoryDispatcher(MemoryQueue, DispatcherContract):
-    lacks = NO_DATABASE
+    lacks = NO_ENGINE
 
 
 class TestAsyncMemoryDispatcher(AsyncMemoryQueue, AsyncDispatcherContract):
-    lacks = NO_DATABASE
+    lacks = NO_ENGINE
 
 
 class TestThreadDispatcher(Threads, DispatcherContract):
@@ -199,11 +201,14 @@ class Outbox(MemoryDispatcher):
         super().__init__()
         self.engine = engine
         with engine.begin() as connection:
-            connection.execute(text("CREATE TABLE outbox (job_id TEXT, run INTEGER)"))
+            connection.execute(text("CREATE TABLE outbox (job_id TEXT, run INTEGER, not_before INTEGER)"))
 
     def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
-        row = {"job_id": delivery.job_id, "run": delivery.run}
-        insert = text("INSERT INTO outbox VALUES (:job_id, :run)")
+        return self.dispatch_at(delivery, task_name, 0, transaction=transaction)
+
+    def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:
+        row = {"job_id": delivery.job_id, "run": delivery.run, "not_before": not_before}
+        insert = text("INSERT INTO outbox VALUES (:job_id, :run, :not_before)")
         if transaction is not None:
             transaction.execute(insert, row)
             return task_name
@@ -213,7 +218,8 @@ class Outbox(MemoryDispatcher):
 
     def received(self) -> list[Delivery]:
         with self.engine.begin() as connection:
-            rows = connection.execute(text("DELETE FROM outbox RETURNING job_id, run")).all()
+            due = text("DELETE FROM outbox WHERE not_before <= :now RETURNING job_id, run")
+            rows = connection.execute(due, {"now": int(time.time())}).all()
         return [Delivery(job_id=job_id, run=run) for job_id, run in rows]
 
 
@@ -266,6 +272,8 @@ PORTS: list[tuple[type, type[Contract]]] = [
     (ports.Notices, AsyncNoticesContract),
     (ports.Dispatcher, DispatcherContract),
     (ports.Dispatcher, AsyncDispatcherContract),
+    (ports.DelayedDispatch, DispatcherContract),
+    (ports.DelayedDispatch, AsyncDispatcherContract),
     (ports.ArtifactStore, ArtifactStoreContract),
     (ports.ArtifactStore, AsyncArtifactStoreContract),
 ]
@@ -273,11 +281,12 @@ PORTS: list[tuple[type, type[Contract]]] = [
 
 @pytest.mark.parametrize(("port", "contract"), PORTS)
 def test_each_clause_has_its_case_of_the_same_number(port: type, contract: type[Contract]) -> None:
-    declared = re.findall(r"^([RDASN]\d\d) ", inspect.getdoc(port) or "", re.MULTILINE)
-    assert declared == [f"{declared[0][0]}{number:02}" for number in range(1, len(declared) + 1)]
-    proved = clauses(contract)
-    spoken = [] if port is ports.Notices else declared[-1:]
-    assert [*proved, *spoken] == declared, "the last one speaks of threads: it has classes of its own"
+    declared = re.findall(r"^([RDASLN]\d\d) ", inspect.getdoc(port) or "", re.MULTILINE)
+    letter = declared[0][0]
+    assert declared == [f"{letter}{number:02}" for number in range(1, len(declared) + 1)]
+    proved = {number: name for number, name in clauses(contract).items() if number[0] == letter}
+    alone = [] if port in (ports.DelayedDispatch, ports.Notices) else declared[-1:]
+    assert [*proved, *alone] == declared, "the last one speaks of threads: it has classes of its own"
     assert all(name.startswith(f"test_{number}_") for number, name in proved.items())
 
 
@@ -298,5 +307,5 @@ def test_the_last_clause_has_its_races_of_the_same_number(port: type) -> None:
 def test_a_clause_that_is_named_exists() -> None:
     """Wherever a docstring of a port's method names clauses."""
     text_of_ports = Path(ports.__file__).read_text()
-    declared = set(re.findall(r"^    ([RDASCNB]\d\d) ", text_of_ports, re.MULTILINE))
-    assert set(re.findall(r"\b([RDASCNB]\d\d)\b", text_of_ports)) == declared
+    declared = set(re.findall(r"^    ([RDASCNBL]\d\d) ", text_of_ports, re.MULTILINE))
+    assert set(re.findall(r"\b([RDASCNBL]\d\d)\b", text_of_ports)) == declared

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -74,6 +75,7 @@ ARRIVES: list[tuple[fx.Effect[Any], Call]] = [
     (fx.History("job_a", 3), ("repository.history", ("job_a",), {"after_version": 3})),
     (fx.Delete("job_a", 3), ("repository.delete", ("job_a", 3), {})),
     (fx.Dispatch(DELIVERY, "task"), ("dispatcher.dispatch", (DELIVERY, "task"), {})),
+    (fx.Dispatch(DELIVERY, "task", 9), ("dispatcher.dispatch_at", (DELIVERY, "task", 9), {})),
     (fx.Revoke("task"), ("dispatcher.revoke", ("task",), {})),
     (fx.PutArtifact("key", b"data"), ("artifacts.put", ("key", b"data"), {})),
     (fx.GetArtifact("key"), ("artifacts.get", ("key",), {})),
@@ -100,12 +102,15 @@ def test_an_effect_arrives_at_its_port_whole(effect: fx.Effect[Any], call: Call,
         (fx.SaveAndDispatch(TRANSITION, JOB.delivery, "task"), "repository.save", (TRANSITION,)),
     ],
 )
+@pytest.mark.parametrize("early", [None, 9])
 def test_a_transactional_dispatcher_is_called_with_the_writes_own_transaction(
-    effect: fx.Effect[Any], name: str, args: tuple[object, ...]
+    effect: fx.Effect[Any], name: str, args: tuple[object, ...], early: int | None
 ) -> None:
-    called, given, options = _performed(effect, "sync")
+    called, given, options = _performed(replace(cast(Any, effect), not_before=early), "sync")
     assert (called, given, list(options)) == (name, args, ["within"])
-    assert options["within"]("transaction") == ("dispatcher.dispatch", (JOB.delivery, "task"), {"transaction": "transaction"})
+    method, time = ("dispatch", ()) if early is None else ("dispatch_at", (early,))
+    expected = (f"dispatcher.{method}", (JOB.delivery, "task", *time), {"transaction": "transaction"})
+    assert options["within"]("transaction") == expected
 
 
 class Clock:

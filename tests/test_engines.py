@@ -13,7 +13,7 @@ from sqlalchemy import URL
 from jobstate import Delivery, Job
 from jobstate.memory import MemoryDispatcher
 from jobstate.model import Event
-from tests.engines.registry import ENGINES
+from tests.engines.registry import ENGINES, VARIANTS
 from tests.engines.scene import ENDPOINT, ORG, Scene, scene_of
 
 CARRIERS = [name for name, engine in ENGINES.items() if engine.has_deliveries]
@@ -24,11 +24,11 @@ BROKERS = [name for name, engine in ENGINES.items() if engine.has_broker]
 def scene(engine: str, server: URL, tmp_path: Path) -> Iterator[Scene]:
     folder = tmp_path / "broker"
     folder.mkdir()
-    with scene_of(ENGINES[engine](folder), server, tmp_path) as made:
+    with scene_of({**ENGINES, **VARIANTS}[engine](folder), server, tmp_path) as made:
         yield made
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [*ENGINES, *VARIANTS])
 def test_what_a_deploy_interrupts_is_queued_again_with_its_budget_intact(scene: Scene) -> None:
     (job_id,) = scene.create(gate="never")
     worker = scene.workers.start()

@@ -178,7 +178,8 @@ def test_many_threads_lose_nothing() -> None:
     jobs = made(repository, 300)
     gatherer = Gatherer(repository)
     with ThreadPoolExecutor(30) as pool:
-        answers = list(pool.map(lambda job: answer(gatherer, cancelled(job)), [*jobs, *jobs]))
+        saves = [pool.submit(answer, gatherer, cancelled(job)) for job in [*jobs, *jobs]]
+        answers = [save.result() for save in saves]
     assert answers.count(None) == 300
     assert {repository.load(job.id).version for job in jobs} == {2}
 

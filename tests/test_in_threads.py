@@ -27,7 +27,7 @@ class Opens:
 
 
 class TestInThreads(Opens, AsyncDispatcherContract):
-    lacks = {Capability.TRANSACTION: "a dispatcher that has this is refused"}
+    lacks = {Capability.TRANSACTION: "a dispatcher that has this is refused", Capability.DELAY: "the one in memory has none"}
 
 
 class TestInThreadsRaces(Opens, AsyncDispatcherRaces):

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from jobstate import Context, DispatchError, Job, JobFailed, Jobs
+from jobstate import Context, DispatchError, Job, Jobs
 from jobstate.flows.dispatch import DISPATCH_DELAYED
 from jobstate.inprocess import AsyncioDispatcher, ThreadDispatcher
 from jobstate.memory import MemoryRepository
@@ -154,27 +154,21 @@ def test_a_task_that_was_taken_back_does_not_run_and_leaves_its_room() -> None:
 
 def test_an_early_delivery_waits_for_the_clock() -> None:
     service = Service()
-    outcomes = [JobFailed("busy", "later", retryable=True)]
     runs: list[float] = []
 
     def handle(request: Any, context: Context) -> Any:
         runs.append(service.clock.now())
-        if outcomes:
-            raise outcomes.pop()
         return "done"
 
     with service.dispatcher.running(service.jobs, handle):
-        job = service.create()
-        assert service.dispatcher.join(SOON)
-        row = service.row(job)
-        assert row.available_at is not None
-        service.dispatcher.dispatch(row.delivery, "early")
+        job = service.others.for_organization(ORG).create(ENDPOINT, REQUEST, available_at=NOW + 10)
+        service.dispatcher.dispatch(job.delivery, "early")
         assert not service.dispatcher.join(0.05)
-        assert service.row(job).version == row.version
-        service.clock.time = row.available_at
+        assert service.row(job).version == job.version
+        service.clock.time = NOW + 10
         service.dispatcher.wake()
         assert service.dispatcher.join(SOON)
-    assert runs == [NOW, row.available_at]
+    assert runs == [NOW + 10]
     assert service.row(job).status == "completed"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobstate import AsyncContext, AsyncJobs, DispatchError, Job, JobFailed
+from jobstate import AsyncContext, AsyncJobs, DispatchError, Job
 from jobstate.flows.dispatch import DISPATCH_DELAYED
 from jobstate.inprocess import AsyncioDispatcher
 from jobstate.memory import AsyncMemoryRepository
@@ -150,26 +150,20 @@ def test_a_task_that_waits_twice_runs_once_and_one_taken_back_never() -> None:
 def test_an_early_delivery_waits_for_the_clock() -> None:
     async def scenario() -> None:
         service = Service()
-        outcomes = [JobFailed("busy", "later", retryable=True)]
         runs: list[float] = []
 
         async def handle(request: Any, context: AsyncContext) -> Any:
             runs.append(service.clock.now())
-            if outcomes:
-                raise outcomes.pop()
 
         async with service.dispatcher.running(service.jobs, handle):
-            job = await service.create()
-            await service.dispatcher.join()
-            row = await service.row(job)
-            assert row.available_at is not None
-            await service.dispatcher.dispatch(row.delivery, "early")
+            job = await service.others.for_organization(ORG).create(ENDPOINT, REQUEST, available_at=NOW + 10)
+            await service.dispatcher.dispatch(job.delivery, "early")
             assert not await joins_at_once(service.dispatcher)
-            assert (await service.row(job)).version == row.version
-            service.clock.time = row.available_at
+            assert (await service.row(job)).version == job.version
+            service.clock.time = NOW + 10
             await service.dispatcher.wake()
             await service.dispatcher.join()
-        assert runs == [NOW, row.available_at]
+        assert runs == [NOW + 10]
 
     in_a_loop(scenario)
 

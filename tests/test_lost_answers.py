@@ -221,7 +221,7 @@ def test_a_command_is_safe_to_repeat_after_an_unknown_outcome(world: World, comm
 def test_a_start_whose_answer_is_lost_holds_its_own_attempt_behind_a_dispatch_mark(world: World) -> None:
     world.dispatcher.fail("dispatch", DispatchError("the broker is down"))
     job = world.create()
-    world.repository.lose("save", then=lambda: world.others._run(_mark_dispatched(job.id)))
+    world.repository.lose("save", then=lambda: world.others._run("mark", _mark_dispatched(job.id)))
     attempt = world.start(job)
     row = world.row(job.id)
     assert (attempt.number, row.attempt_count, row.dispatch_count) == (1, 1, 1)

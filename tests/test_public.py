@@ -13,8 +13,9 @@ from jobstate import AsyncAttempt, AsyncJobs, Attempt, Jobs
 from jobstate.context import AsyncContext, Context
 
 NAMES = """
+run_maintenance async_run_maintenance
 Accepted allowed_events Already apply ArtifactConflictError ArtifactError ArtifactNotFoundError async_run_job
-async_work AsyncAttempt AsyncContext AsyncJobs AsyncWorker Attempt BulkStoppedError Context decide Delivery
+async_work AsyncAttempt AsyncContext AsyncJobs AsyncWorker Attempt Backoff BulkStoppedError Context decide Delivery
 DispatchError Endpoint Event explain GuardRefusedError HistoryRecord IdempotencyConflictError IllegalTransitionError
 InvalidInputError Job JobError JobFailed JobNotFoundError JobPage JobResponse Jobs JobstateError JobStatus JobWarning
 Lease LeaseLostError OutcomeUnknownError Policy Refused RepositoryError run_job StaleJobError TableError

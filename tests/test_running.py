@@ -16,7 +16,7 @@ from jobstate.context import Context
 from jobstate.memory import MemoryDispatcher, MemoryRepository
 from jobstate.model import Event
 from jobstate.running import Running
-from jobstate.worker import RunFate
+from jobstate.worker import Handler, RunFate, RunResult
 from tests.support import ENDPOINT, ORG
 
 STOP = signal.SIGUSR1
@@ -31,7 +31,7 @@ class Worker:
         self.jobs = Jobs(self.repository, MemoryDispatcher())
         self.job = self.jobs.create(ENDPOINT, {}, organization_id=ORG)
 
-    def run(self, handler: Any) -> Any:
+    def run(self, handler: Handler) -> RunResult:
         return self.running.run(self.jobs, self.job.delivery, handler)
 
     def events(self) -> list[Any]:

@@ -1,22 +1,20 @@
 """The web side: the job API, and the sweeps beside it. `uvicorn invoices_web:web`."""
 
 import asyncio
-import logging
+import threading
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import FastAPI, Header, HTTPException
 from invoices import jobs, repository
 
+from jobstate import run_maintenance
 from jobstate.adapters.fastapi import jobs_router
-from jobstate.errors import JobstateError
 
 KEYS = {"key-17": "org_abc123"}
 EVERY = 1.0
 """Seconds between two sweeps."""
-
-logger = logging.getLogger("invoices")
 
 
 def organization(api_key: Annotated[str, Header()]) -> str:
@@ -26,25 +24,15 @@ def organization(api_key: Annotated[str, Header()]) -> str:
     return KEYS[api_key]
 
 
-async def maintain() -> None:
-    """Dispatch what the broker did not take, rescue what a lost worker held, expire, clean."""
-    while True:
-        try:
-            await asyncio.to_thread(jobs.sweep)
-        except JobstateError:
-            logger.exception("a sweep was not made to its end; the next one goes on")
-        await asyncio.sleep(EVERY)
-
-
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-    """The tables at the start; sweeps from then on."""
+    """The tables at the start; from then on sweeps: they dispatch what the broker did not take, and rescue, expire, clean."""
     await asyncio.to_thread(repository.create_schema)
-    sweeps = asyncio.create_task(maintain())
+    stop = threading.Event()
+    maintenance = asyncio.create_task(asyncio.to_thread(run_maintenance, jobs, EVERY, stop=stop))
     yield
-    sweeps.cancel()
-    with suppress(asyncio.CancelledError):
-        await sweeps
+    stop.set()
+    await maintenance
 
 
 web = FastAPI(title="invoices", lifespan=lifespan)

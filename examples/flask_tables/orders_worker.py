@@ -4,22 +4,15 @@ import threading
 
 from orders import prepare, ship, trusted
 
-from jobstate import work
-
-
-def sweep(stopped: threading.Event) -> None:
-    """Find what a lost worker held; expire and clean what is over."""
-    while not stopped.wait(10):
-        trusted.sweep()
-
+from jobstate import run_maintenance, work
 
 if __name__ == "__main__":
     prepare()
-    stopped = threading.Event()
-    thread = threading.Thread(target=sweep, args=(stopped,))
-    thread.start()
+    stop = threading.Event()
+    maintenance = threading.Thread(target=run_maintenance, args=(trusted, 10.0), kwargs={"stop": stop})
+    maintenance.start()
     try:
         work(trusted, ship, concurrency=4, poll=0.2)
     finally:
-        stopped.set()
-        thread.join()
+        stop.set()
+        maintenance.join()

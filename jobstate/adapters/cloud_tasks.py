@@ -105,7 +105,7 @@ class CloudTasksDispatcher(_Queue[CloudTasksClient]):
     _retry = Retry
 
     def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
-        """As `Dispatcher.dispatch`; answers the task's full name. Raises google.api_core's GoogleAPICallError."""
+        """As `Dispatcher.dispatch`; answers the task's full name. Raises google.api_core's GoogleAPIError."""
         return self._send(self._create(delivery, task_name, None))
 
     def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:

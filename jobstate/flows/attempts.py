@@ -29,6 +29,11 @@ _ENDS_THE_JOB = ("no_attempts_left", "already_finished")
 """Refusals of a release after which the failure is for good, or was told before."""
 
 
+def anything(_: AnyJob) -> None:
+    """Any job will do: its request is read when its attempt asks for it."""
+    return
+
+
 class Hold(NamedTuple):
     """What a worker holds: the job as it last saw it, its token, and the number of its attempt."""
 

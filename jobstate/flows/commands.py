@@ -7,7 +7,7 @@ from typing import Any
 from jobstate.effects import DeleteArtifacts, Flow, IdKind, Insert, Load, NewId, Now, PutArtifact, Revoke
 from jobstate.errors import ArtifactError, IdempotencyConflictError, OutcomeUnknownError, TransitionError
 from jobstate.flows.dispatch import hand_over
-from jobstate.flows.settle import TRIES, Dispatching, Scope, carry_out, command, reload, task_name
+from jobstate.flows.settle import TRIES, Dispatching, Scope, carry_out, command, not_before, reload, task_name
 from jobstate.flows.whole import shown
 from jobstate.lifecycle import Draft, Facts, creation_record, mark_created, new_job
 from jobstate.model import Event, Job, JobStatus, evolve
@@ -37,12 +37,13 @@ def create(scope: Scope, draft: Draft, actor: str | None = None) -> Flow[AnyJob]
 def _insert(scope: Scope, job: AnyJob, actor: str | None) -> Flow[AnyJob]:
     """Store the row once. Repeating it after a lost answer finds the own row by its id; till then nothing else is said."""
     doubt: OutcomeUnknownError | None = None
-    within = scope.dispatching is Dispatching.WITHIN and job.dispatch_pending and job.is_available(job.created_at)
+    within = scope.dispatching is Dispatching.WITHIN and job.dispatch_pending and scope.takes(job, job.created_at)
     for _ in range(TRIES):
         name = task_name(job) if within else None
         new = job if name is None else mark_created(job, name)
         try:
-            return (yield from Insert(new, creation_record(new, actor), name)) or new
+            early = None if name is None else not_before(job, job.created_at)
+            return (yield from Insert(new, creation_record(new, actor), name, early)) or new
         except OutcomeUnknownError as error:
             doubt = error
         except Exception as error:
@@ -118,7 +119,7 @@ def change(
 
 
 def dispatch(scope: Scope, job_id: str) -> Flow[AnyJob]:
-    """Give a job to the dispatcher, if it is pending and due."""
+    """Give a job to the dispatcher, if it is pending, and due or can be given with its time."""
     job = yield from Load(job_id, scope.organization_id)
     return (yield from hand_over(scope, job, tell=False))
 

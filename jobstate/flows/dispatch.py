@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobstate.effects import Dispatch, Flow, Now, SaveAndDispatch
-from jobstate.flows.settle import Command, Dispatching, Scope, carry_out, command, judge, reload, task_name
+from jobstate.flows.settle import Command, Dispatching, Scope, carry_out, command, judge, not_before, reload, task_name
 from jobstate.lifecycle import Accepted, apply
 from jobstate.model import Event, Job, JobWarning, evolve
 from jobstate.payload import is_storable_name
@@ -22,22 +22,24 @@ _DELAYED = JobWarning(
 
 
 def hand_over(scope: Scope, job: AnyJob, *, tell: bool) -> Flow[AnyJob]:
-    """Give a pending job that is due to the dispatcher, and note on the row how it went.
+    """Give a pending job to the dispatcher, and note on the row how it went: when it is due, or before, if that can be.
 
     Never an error, but in a transaction of the host's, which it is to roll back. With `tell`, a caller waits for the answer: a
     dispatcher's failure is noted on the row, and the job that is returned carries a warning if, and only if, that was saved.
+    A job that is not due yet is not delayed by a failure: the relay dispatches it in time.
     """
     if scope.dispatching is Dispatching.NEVER or not job.dispatch_pending:
         return job
     now = yield from Now()
-    if not job.is_available(now):
+    if not scope.takes(job, now):
         return job
+    early = not_before(job, now)
     try:
-        sent = yield from deliver(scope, job)
+        sent = yield from deliver(scope, job, early)
     except Exception:
         if scope.bound:
             raise
-        return (yield from _note_delay(scope, job)) if tell else job
+        return (yield from _note_delay(scope, job)) if tell and early is None else job
     if isinstance(sent, Accepted):
         return apply(job, sent)
     try:
@@ -46,19 +48,19 @@ def hand_over(scope: Scope, job: AnyJob, *, tell: bool) -> Flow[AnyJob]:
         return (yield from _as_read(scope, job))
 
 
-def deliver(scope: Scope, job: AnyJob) -> Flow[Command | Accepted]:
+def deliver(scope: Scope, job: AnyJob, early: int | None = None) -> Flow[Command | Accepted]:
     """Give the delivery to the dispatcher: the command that marks the row, or the mark that was saved with it.
 
-    Raises what the dispatcher raises.
+    `early`: the time (Unix seconds) of a job that is not due yet. Raises what the dispatcher raises.
     """
     name = task_name(job)
     if scope.dispatching is Dispatching.WITHIN:
         decision = yield from judge(scope, job, (yield from command(Event.DISPATCHED, {"run": job.run, "task_name": name})))
         if not isinstance(decision, Accepted):
             raise RuntimeError(f"a queued job takes its own mark: {decision}")
-        yield from SaveAndDispatch(decision, job.delivery, name)
+        yield from SaveAndDispatch(decision, job.delivery, name, early)
         return decision
-    taken: object = yield from Dispatch(job.delivery, name)
+    taken: object = yield from Dispatch(job.delivery, name, early)
     if is_storable_name(taken):  # an engine that has no name of its own for the task goes by ours
         name = taken
     return (yield from command(Event.DISPATCHED, {"run": job.run, "task_name": name}))

@@ -43,7 +43,8 @@ class Dispatching(Enum):
 class Scope:
     """What every operation of one face has in common.
 
-    `shares_sweeps`: the repository holds the rows of a sweep. `bound`: it writes in a transaction of the host's, which may yet
+    `shares_sweeps`: the repository holds the rows of a sweep. `delays`: the dispatcher takes a job before it is due, with the
+    time. `bound`: the repository writes in a transaction of the host's, which may yet
     roll back; so nothing is done that could not be undone, and the error of a transactional dispatcher is for the host.
     """
 
@@ -52,7 +53,12 @@ class Scope:
     dispatching: Dispatching = Dispatching.NEVER
     has_artifacts: bool = False
     shares_sweeps: bool = False
+    delays: bool = False
     bound: bool = False
+
+    def takes(self, job: AnyJob, now: int) -> bool:
+        """Whether the dispatcher may be given this queued job now: it is due, or can be given with its time."""
+        return self.delays or job.is_available(now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,17 +182,17 @@ def look_back(scope: Scope, job: AnyJob, asked: Command, doubt: int) -> Flow[Out
 
 
 def save(scope: Scope, job: AnyJob, decision: Accepted) -> Flow[Accepted]:
-    """Save a transition; one that queues a due job takes a transactional dispatcher along. What was saved is returned."""
+    """Save a transition; one that queues a job takes a transactional dispatcher along. What was saved is returned."""
     if (
         scope.dispatching is Dispatching.WITHIN
         and decision.target is JobStatus.QUEUED
         and decision.source is not decision.target
     ):
         queued = apply(job, decision)
-        if queued.is_available(decision.at):
+        if scope.takes(queued, decision.at):
             marked = mark_dispatched(decision, task_name(queued))
             try:
-                yield from SaveAndDispatch(marked, queued.delivery, task_name(queued))
+                yield from SaveAndDispatch(marked, queued.delivery, task_name(queued), not_before(queued, decision.at))
             except (StaleJobError, OutcomeUnknownError):
                 raise
             except Exception:  # the dispatcher's: rolled back, so the job is queued without it, pending
@@ -197,6 +203,11 @@ def save(scope: Scope, job: AnyJob, decision: Accepted) -> Flow[Accepted]:
             return marked
     yield from Save(decision)
     return decision
+
+
+def not_before(job: AnyJob, now: int) -> int | None:
+    """The time (Unix seconds) with which a job is given to a dispatcher before it is due; None when it is due."""
+    return None if job.is_available(now) else job.available_at
 
 
 def task_name(job: AnyJob) -> str:

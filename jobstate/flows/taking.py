@@ -8,7 +8,7 @@ from typing import Any
 
 from jobstate.effects import DueJobs, Flow, IdKind, Moved, MoveDue, NewId, Now
 from jobstate.errors import OutcomeUnknownError, RepositoryError
-from jobstate.flows.attempts import Hold, start
+from jobstate.flows.attempts import Hold, anything, start
 from jobstate.flows.settle import Command, Scope, carry_out
 from jobstate.flows.sweeps import Place
 from jobstate.lifecycle import Accepted, Facts, apply, decide
@@ -109,11 +109,7 @@ def _one_by_one(scope: Scope, jobs: Sequence[AnyJob]) -> Flow[list[Hold]]:
     holds: list[Hold] = []
     for job in jobs:
         try:
-            holds.append((yield from start(scope, job.delivery, _any)))
+            holds.append((yield from start(scope, job.delivery, anything)))
         except Exception:  # another worker was quicker, or the next look will tell
             pass
     return holds
-
-
-def _any(job: AnyJob) -> None:
-    """Any job will do: its request is read when its attempt asks for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from threading import Event
 from typing import Any
@@ -55,6 +56,39 @@ class RaisesOnAnUnknownTask(MemoryDispatcher):
         if all(task[0] != task_name for task in self._tasks):
             raise DispatchError(f"no task {task_name}")
         super().revoke(task_name)
+
+
+class Delaying(MemoryDispatcher):
+    """Holds what is delayed until its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[tuple[int, str, Delivery]] = []
+
+    def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:
+        self.held.append((not_before, task_name, delivery))
+        return task_name
+
+    def take(self) -> Delivery | None:
+        for task in [task for task in self.held if task[0] <= time.time()]:
+            self.held.remove(task)
+            super().dispatch(task[2], task[1])
+        return super().take()
+
+
+class TakesNoNoticeOfTheTime(Delaying):
+    def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:
+        return self.dispatch(delivery, task_name)
+
+
+class TakesTheTimeForAPause(Delaying):
+    def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:
+        return super().dispatch_at(delivery, task_name, int(time.time()) + not_before)
+
+
+class LosesWhatIsPast(Delaying):
+    def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:
+        return task_name if not_before < time.time() - 1 else super().dispatch_at(delivery, task_name, not_before)
 
 
 class OverwritesArtifacts(MemoryArtifactStore):
@@ -172,6 +206,11 @@ DISPATCHERS: list[tuple[type[MemoryDispatcher], str]] = [
     (AnswersNothing, "D02"),
     (DropsARunItHasSeen, "D03"),
     (RaisesOnAnUnknownTask, "D04"),
+]
+DELAYING: list[tuple[type[Delaying], str]] = [
+    (TakesNoNoticeOfTheTime, "L01"),
+    (TakesTheTimeForAPause, "L02"),
+    (LosesWhatIsPast, "L02"),
 ]
 STORES: list[tuple[type[MemoryArtifactStore], str]] = [
     (CutsBytes, "A01"),

@@ -7,8 +7,8 @@ import sys
 
 from tests.engines.handler import handler_of
 from tests.engines.place import Place
-from tests.engines.registry import ENGINES
+from tests.engines.registry import ENGINES, VARIANTS
 
 if __name__ == "__main__":
     here = Place(*json.loads(sys.argv[1]))
-    ENGINES[here.engine].work(here, handler_of(here))
+    {**ENGINES, **VARIANTS}[here.engine].work(here, handler_of(here))

@@ -28,6 +28,8 @@ class Engine(ABC):
     """What makes its worker finish what runs, within seconds, and stop."""
     interrupts_children: ClassVar[bool] = False
     """Whether the processes below the worker have to get the signal too, as systemd sends it to all of a service."""
+    environment: ClassVar[dict[str, str]] = {}
+    """What its worker process finds in the environment besides."""
     tells_early: ClassVar[bool] = True
     """Whether `context.stopping` is set before a handler is interrupted."""
 

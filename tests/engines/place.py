@@ -24,8 +24,8 @@ POLICY = Policy(
     redispatch_after=timedelta(seconds=4),
 )
 """Short times, on the real clock: what is lost is found in seconds."""
-PATIENT = POLICY.model_copy(update={"redispatch_after": timedelta(seconds=20)})
-"""For the side of the host, where many jobs wait their turn: else all that wait are dispatched again every few seconds."""
+PATIENT = POLICY.model_copy(update={"redispatch_after": timedelta(seconds=40)})
+"""For the side of the host, where many jobs wait their turn: else all that wait are dispatched again all the time."""
 
 
 class Place(NamedTuple):

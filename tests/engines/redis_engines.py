@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import redis
 from celery import Celery
@@ -16,6 +17,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from rq import Queue, Worker
 from rq.serializers import JSONSerializer
+from rq.worker import HerokuWorker
 
 from jobstate.adapters.celery import CeleryDispatcher
 from jobstate.adapters.dramatiq import DramatiqDispatcher
@@ -70,11 +72,15 @@ class CeleryEngine(OnValkey):
         app = cls.app(place.broker)
         dispatcher = CeleryDispatcher(app)
         dispatcher.register(place.jobs(dispatcher), handler)
-        app.worker_main(["worker", *cls.pool(), "--loglevel=INFO", "--without-gossip", "--without-mingle"])
+        app.worker_main(["worker", "--concurrency=2", "--loglevel=INFO", "--without-gossip", "--without-mingle"])
 
-    @classmethod
-    def pool(cls) -> list[str]:
-        return ["--concurrency=2"]
+
+class RemappedCeleryEngine(CeleryEngine):
+    """As Celery's manual has it for whoever sends SIGTERM, and will not wait."""
+
+    name = "celery, remapped"
+    environment: ClassVar[dict[str, str]] = {"REMAP_SIGTERM": "SIGQUIT"}
+    interrupt = signal.SIGTERM
 
 
 class DramatiqEngine(OnValkey):
@@ -96,6 +102,7 @@ class DramatiqEngine(OnValkey):
 
 class RQEngine(OnValkey):
     name = "rq"
+    worker: ClassVar[type[Worker]] = Worker
     interrupts_children = True
     tells_early = False
 
@@ -112,7 +119,20 @@ class RQEngine(OnValkey):
         queue = cls.queue(place.broker)
         dispatcher = RQDispatcher(queue, task=f"{__name__}.rq_run")
         rq_run = dispatcher.register(place.jobs(dispatcher), handler)
-        Worker([queue], connection=queue.connection, serializer=JSONSerializer).work(with_scheduler=True)
+        cls.worker([queue], connection=queue.connection, serializer=JSONSerializer).work(with_scheduler=True)
+
+
+class HastyWorker(HerokuWorker):
+    imminent_shutdown_delay = 1
+
+
+class HerokuRQEngine(RQEngine):
+    """Its worker interrupts what runs, a while after it told it so."""
+
+    name = "rq on heroku"
+    worker: ClassVar[type[Worker]] = HastyWorker
+    interrupts_children = False
+    tells_early = True
 
 
 rq_run: Callable[[str, int], None]

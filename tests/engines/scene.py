@@ -140,7 +140,7 @@ def scene_of(engine: Engine, database: URL, folder: Path) -> Generator[Scene]:
     engine.database = database
     engine.start()
     try:
-        with workers_of(place) as workers:
+        with workers_of(place, engine.environment) as workers:
             yield Scene(engine, place, workers, place.jobs(engine.dispatcher()))
     finally:
         engine.stop()

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,12 +21,12 @@ ROOT = Path(__file__).parent.parent.parent
 class Worker:
     """One worker process, with all that it starts itself."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, environment: Mapping[str, str]) -> None:
         with place.path("workers.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.engines", json.dumps(place)],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -68,13 +68,14 @@ class Worker:
 class Workers:
     """The worker processes of a scenario."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, environment: Mapping[str, str]) -> None:
         self._place = place
+        self._environment = environment
         self._all: list[Worker] = []
 
     def start(self) -> Worker:
         """One more."""
-        self._all.append(Worker(self._place))
+        self._all.append(Worker(self._place, self._environment))
         return self._all[-1]
 
     def alive(self) -> list[Worker]:
@@ -93,9 +94,9 @@ class Workers:
 
 
 @contextmanager
-def workers_of(place: Place) -> Generator[Workers]:
+def workers_of(place: Place, environment: Mapping[str, str]) -> Generator[Workers]:
     """Killed at the end, whatever was."""
-    workers = Workers(place)
+    workers = Workers(place, environment)
     try:
         yield workers
     finally:

@@ -80,7 +80,10 @@ def _setting(value: object) -> str:
 def configuration() -> str:
     """docs/configuration.md."""
     said = _said_below(Policy)
-    rows = [(f" `{name}` ", f" {_setting(field.default)} ", f" {said[name]} ") for name, field in Policy.model_fields.items()]
+    rows = [
+        (f" `{name}` ", f" {_setting(field.get_default(call_default_factory=True))} ", f" {said[name]} ")
+        for name, field in Policy.model_fields.items()
+    ]
     return f"""# Configuration
 
 {_MADE}

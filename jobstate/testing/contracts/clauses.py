@@ -25,6 +25,8 @@ class Capability(StrEnum):
 
     TRANSACTION = "transaction"
     """`within` runs in a transaction of the store's own; a dispatcher can be `transactional`."""
+    DELAY = "delay"
+    """A dispatcher's engine can hold a delivery until a time: `dispatch_at`."""
     SPOIL = "spoil"
     """The author can make a stored row unreadable: `spoil(repository, job_id)`."""
     LOSE = "lose"

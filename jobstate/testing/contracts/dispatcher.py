@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobstate.drivers import Ports
-from jobstate.effects import Dispatch, Flow, Insert, Load, Revoke, SaveAndDispatch
+from jobstate.effects import Dispatch, Flow, Insert, Load, Now, Revoke, SaveAndDispatch
 from jobstate.errors import JobNotFoundError, StaleJobError
 from jobstate.lifecycle.creation import creation_record
 from jobstate.memory import AsyncMemoryArtifactStore, AsyncMemoryRepository, MemoryArtifactStore, MemoryRepository
@@ -20,6 +20,12 @@ from jobstate.testing.contracts.repository import IDS, example, insert, refused,
 
 DEADLINE = 30.0
 """Seconds after which what has not arrived is lost."""
+
+DELAY = 2
+"""Seconds from now, a whole second, for which a delivery is delayed."""
+
+EARLY = 0.5
+"""Seconds by which a delivery may come early on one machine, whose parts round and measure time in different ways."""
 
 
 def delivery(number: int = 0, run: int = 1) -> Delivery:
@@ -88,6 +94,42 @@ class DispatcherCases(Contract):
         yield from SaveAndDispatch(saved, delivery(0, 9), "task-3")
         yield from arrived(job.delivery, delivery(0, 9))
         yield from refused(Load(IDS[2]), JobNotFoundError)
+
+    @clause("L01", Capability.DELAY)
+    def test_L01_a_delayed_delivery_comes_not_before_its_time(self) -> Flow[None]:
+        """By the clock of this machine: an engine on another one has to be set by the same time."""
+        due = (yield from Now()) + DELAY
+        yield from Dispatch(delivery(), "task-1", due)
+        yield from arrived(delivery())
+        early = due - time.time()
+        assert early < EARLY, f"it came {early:.1f} s before its time"
+
+    @clause("L02", Capability.DELAY)
+    def test_L02_a_delayed_delivery_comes(self) -> Flow[None]:
+        """Each run, also when its time is past; with a name, and once more after it came."""
+        now = yield from Now()
+        given = [delivery(number, run) for number in range(2) for run in (1, 2)]
+        for number, each in enumerate(given):
+            name = yield from Dispatch(each, f"task-{number}", now + number - 2)
+            assert 0 < len(name) <= 255, f"a name has 1 to 255 characters, not {len(name)}"
+        yield from arrived(*given)
+        yield from Hook("_forget")
+        yield from Dispatch(given[0], "task-again", (yield from Now()) + 1)
+        yield from arrived(given[0])
+
+    @clause("L03", Capability.TRANSACTION, Capability.DELAY)
+    def test_L03_a_delayed_delivery_goes_with_its_transaction(self) -> Flow[None]:
+        """Committed: delivered, in its time. Refused: not."""
+        due = (yield from Now()) + DELAY
+        job, other = example(0), example(1, version=5)
+        assert (yield from Insert(job, creation_record(job), "task-1", due)) is None
+        assert (yield from insert(other)) is None
+        stale = transition(evolve(other, {"version": 4}))
+        yield from refused(SaveAndDispatch(stale, delivery(1, 8), "task-2", due - DELAY), StaleJobError)
+        yield from SaveAndDispatch(transition(job), delivery(0, 9), "task-3", due)
+        yield from arrived(job.delivery, delivery(0, 9))
+        early = due - time.time()
+        assert early < EARLY, f"they came {early:.1f} s before their time"
 
 
 class DispatcherContract(Sync, DispatcherCases):

@@ -68,6 +68,10 @@ class _Queue:
         self.queue = (*self.queue, delivery)
         return task_name
 
+    def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:
+        """The same: it may come early, or never."""
+        return self.dispatch(delivery, task_name)
+
     def revoke(self, task_name: str) -> None:
         """Nothing rests on it."""
 

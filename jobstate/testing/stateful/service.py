@@ -57,13 +57,13 @@ def _numbered(flow: Flow[R], clock: _Clock) -> Flow[R]:
 
 
 class _Jobs(Jobs):
-    def _run(self, flow: Flow[R]) -> R:
-        return super()._run(_numbered(flow, self._ports.clock))
+    def _run(self, name: str, flow: Flow[R]) -> R:
+        return super()._run(name, _numbered(flow, self._ports.clock))
 
 
 class _AsyncJobs(AsyncJobs):
-    async def _run(self, flow: Flow[R]) -> R:
-        return await super()._run(_numbered(flow, self._ports.clock))
+    async def _run(self, name: str, flow: Flow[R]) -> R:
+        return await super()._run(name, _numbered(flow, self._ports.clock))
 
 
 class Service:
