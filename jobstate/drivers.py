@@ -43,9 +43,9 @@ class Ports:
     dispatcher: Any
     artifacts: Any
     clock: Any
+    listeners: Any = None
     gatherer: Any = None
     """What sends the saves that are made at once; without one, each goes to the repository by itself."""
-    listeners: Any = None
 
     def dispatch(self, delivery: Delivery, task_name: str, not_before: int | None, **options: Any) -> Any:
         """What the dispatcher answers: one that can delay, if there is a time."""

@@ -55,7 +55,9 @@ class Jobs(Face):
         observers: Iterable[Observer] = (),
     ) -> None:
         check_colour("Jobs", "AsyncJobs", False, repository=repository, dispatcher=dispatcher, artifacts=artifacts, clock=clock)
-        ports = Ports(announced(repository, dispatcher), dispatcher, artifacts, clock or SystemClock(), listening(observers))
+        ports = Ports(
+            announced(repository, dispatcher), dispatcher, artifacts, clock or SystemClock(), listeners=listening(observers)
+        )
         super().__init__(ports, make_scope(policy, repository, dispatcher, artifacts), by_name(endpoints))
 
     def _run(self, name: str, flow: Flow[R]) -> R:
@@ -253,7 +255,9 @@ class AsyncJobs(Face):
         observers: Iterable[Observer] = (),
     ) -> None:
         check_colour("AsyncJobs", "Jobs", True, repository=repository, dispatcher=dispatcher, artifacts=artifacts, clock=clock)
-        ports = Ports(announced(repository, dispatcher), dispatcher, artifacts, clock or SystemClock(), listening(observers))
+        ports = Ports(
+            announced(repository, dispatcher), dispatcher, artifacts, clock or SystemClock(), listeners=listening(observers)
+        )
         super().__init__(ports, make_scope(policy, repository, dispatcher, artifacts), by_name(endpoints))
 
     async def _run(self, name: str, flow: Flow[R]) -> R:

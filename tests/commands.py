@@ -212,7 +212,7 @@ class CrashError(Exception):
 def crash_after(steps: int, face: Jobs) -> Jobs:
     """The same face, whose next command dies after so many effects."""
 
-    def run(flow: Flow[Any]) -> Any:
+    def run(_name: str, flow: Flow[Any]) -> Any:
         try:
             effect = next(flow)
             for _ in range(steps):

@@ -14,6 +14,8 @@ import dramatiq
 import pytest
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
+from celery.signals import setup_logging
+from kombu.asynchronous import set_event_loop
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
@@ -79,6 +81,10 @@ class Worked:
     def stop(self) -> None: ...
 
 
+def _as_it_is(**_: Any) -> None:
+    """A worker in the process leaves the logging of the tests alone."""
+
+
 class OnCelery(Worked):
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -89,12 +95,15 @@ class OnCelery(Worked):
 
     def start(self) -> None:
         CeleryDispatcher(self.app).register(cast("Jobs", self.receiver), no_handler)
+        setup_logging.connect(_as_it_is)
         self._worker = start_worker(self.app, perform_ping_check=False, pool="solo", loglevel="CRITICAL")
         self._worker.__enter__()
 
     def stop(self) -> None:
         if self._worker is not None:
             self._worker.__exit__(None, None, None)
+            set_event_loop(None)  # the next worker of this process would take its loop, and never look at its own timer
+            setup_logging.disconnect(_as_it_is)
 
     def waiting(self) -> list[Any]:
         return [json.loads(body) for body in cast("list[bytes]", self.client.lrange("celery", 0, -1))]

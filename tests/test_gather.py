@@ -253,10 +253,10 @@ def test_a_cancelled_caller_takes_nobody_along() -> None:
 class TestGathered(OnPostgreSQL, RepositoryContract):
     def open_ports(self, folder: Any) -> Ports:
         ports = super().open_ports(folder)
-        return Ports(ports.repository, ports.dispatcher, ports.artifacts, ports.clock, Gatherer(ports.repository))
+        return Ports(ports.repository, ports.dispatcher, ports.artifacts, ports.clock, gatherer=Gatherer(ports.repository))
 
 
 class TestAsyncGathered(OnAsyncpg, AsyncRepositoryContract):
     async def open_ports(self, folder: Any) -> Ports:
         ports = await super().open_ports(folder)
-        return Ports(ports.repository, ports.dispatcher, ports.artifacts, ports.clock, AsyncGatherer(ports.repository))
+        return Ports(ports.repository, ports.dispatcher, ports.artifacts, ports.clock, gatherer=AsyncGatherer(ports.repository))
