@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -33,7 +34,7 @@ def engine(engines: Callable[[], Engine]) -> Engine:
         connection.execute(text(table))
         for row in ROWS:
             names = ("id", "tenant", "kind", "payload", "status", "result", "error", "created_at", "finished_at")
-            values = dict(zip(names, row, strict=True))
+            values: dict[str, Any] = dict(zip(names, row, strict=True))
             places = ", ".join(f":{name}" for name in names)
             connection.execute(text(f"INSERT INTO jobs ({', '.join(names)}) VALUES ({places})"), values)
     return made
