@@ -81,7 +81,7 @@ def test_the_page_of_the_api_has_each_public_name() -> None:
 
 
 def test_the_picture_has_every_move_of_the_table_and_no_other() -> None:
-    arrows = [node.attrib for node in ElementTree.parse(DOCS / "assets" / "lifecycle.svg").iter() if "data-to" in node.attrib]
+    arrows = [node.attrib for node in ElementTree.parse(DOCS / "lifecycle.svg").iter() if "data-to" in node.attrib]
     drawn = [
         (event, source, arrow["data-to"])
         for arrow in arrows
