@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine
 
-from benchmarks import core, engines, http, parts, sql, tasks
+from benchmarks import core, engines, http, parts, peers, process, sql, tasks
 from benchmarks.measure import RESULTS, ROUNDS
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
 from jobstate.memory import MemoryRepository
@@ -19,9 +19,12 @@ from tests.sql import AUTOMATIC
 
 
 def run_core() -> None:
-    """What needs no store but the memory."""
-    core.decisions()
+    """What needs no store but the memory. Needs the extra `benchmarks`."""
+    core.accepted()
+    core.refused()
     core.flows()
+    process.imports()
+    process.memory()
 
 
 def run_sql() -> None:
@@ -75,7 +78,15 @@ def run_engines() -> None:
         tasks.cloud_tasks(url)
 
 
-PARTS = {"core": run_core, "sql": run_sql, "parts": run_parts, "http": run_http, "engines": run_engines}
+def run_peers() -> None:
+    """Those who keep their queue in PostgreSQL too: with commits that wait for the disk, and in memory."""
+    for durable, kind in ((True, "on disk"), (False, "in memory")):
+        folder = None if durable or not Path("/dev/shm").is_dir() else "/dev/shm"
+        with running(durable=durable, folder=folder) as (url, _):
+            peers.lives(url, kind)
+
+
+PARTS = {"core": run_core, "sql": run_sql, "parts": run_parts, "http": run_http, "engines": run_engines, "peers": run_peers}
 
 
 def main() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 ROUNDS = 15
 
 
 class Result(NamedTuple):
-    """Median microseconds of each, and the ratios of the rounds: median, smallest, largest."""
+    """Median of each (microseconds, or what `unit` says), and the ratios of the rounds: median, smallest, largest."""
 
     title: str
     first: float
@@ -19,10 +19,11 @@ class Result(NamedTuple):
     ratio: float
     low: float
     high: float
+    unit: str = "us"
 
     def __str__(self) -> str:
         spread = f"({self.low:.2f} to {self.high:.2f})"
-        return f"{self.title:<78} {self.first:11.1f} us {self.second:11.1f} us  {self.ratio:5.2f}  {spread}"
+        return f"{self.title:<78} {self.first:11.1f} {self.unit} {self.second:11.1f} {self.unit}  {self.ratio:5.2f}  {spread}"
 
 
 RESULTS: list[Result] = []
@@ -51,9 +52,14 @@ def compare_seconds(
 ) -> Result:
     """The same for what times itself: seconds for so many units."""
     rows = [(first(), second()) for _ in range(rounds + 1)][1:]
+    return report(title, [(mine * 1e6 / units, its * 1e6 / units) for mine, its in rows])
+
+
+def report(title: str, rows: Sequence[tuple[float, float]], unit: str = "us") -> Result:
+    """Print and keep the line of what was measured, a pair for each round."""
     ratios = sorted(mine / its for mine, its in rows)
-    mine, its = (statistics.median(row[index] for row in rows) * 1e6 / units for index in (0, 1))
-    result = Result(title, mine, its, statistics.median(ratios), ratios[0], ratios[-1])
+    first, second = (statistics.median(row[index] for row in rows) for index in (0, 1))
+    result = Result(title, first, second, statistics.median(ratios), ratios[0], ratios[-1], unit)
     RESULTS.append(result)
     print(result, flush=True)
     return result

@@ -199,9 +199,10 @@ class PgQueuer(_InLoop):
             import asyncpg
             from pgqueuer.db import AsyncpgDriver
             from pgqueuer.qm import QueueManager
+            from pgqueuer.queries import Queries
 
             connection = await asyncpg.connect(self.dsn)
-            manager = QueueManager(AsyncpgDriver(connection))
+            manager = QueueManager(Queries(AsyncpgDriver(connection)))
 
             @manager.entrypoint("words")
             async def words(job: Any) -> None:

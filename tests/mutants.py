@@ -32,18 +32,20 @@ MUTANTS = [
         '    **DISPATCH_PENDING,\n    "dispatch_delayed_at"',
         '    "dispatch_delayed_at"',
     ),
-    Mutant("a retry keeps the expiry", "lifecycle/changes.py", '"expires_at": at + job.ttl,', '"expires_at": job.expires_at,'),
+    Mutant(
+        "a retry keeps the expiry", "lifecycle/changes.py", '["expires_at"] = at + job.ttl', '["expires_at"] = job.expires_at'
+    ),
     Mutant(
         "a retry gives no fresh budget",
         "lifecycle/changes.py",
-        '"attempt_base": job.attempt_count,',
-        '"attempt_base": job.attempt_base,',
+        '["attempt_base"] = job.attempt_count',
+        '["attempt_base"] = job.attempt_base',
     ),
     Mutant(
         "a retry is the same run",
         "lifecycle/changes.py",
-        '        "run": job.run + 1,\n    }\n\n\ndef expire',
-        '        "run": job.run,\n    }\n\n\ndef expire',
+        '["run"] = job.run + 1',
+        '["run"] = job.run',
     ),
     Mutant(
         "a release is the same run",
@@ -120,11 +122,11 @@ MUTANTS = [
     Mutant(
         "a mark of the row's time runs back",
         "lifecycle/decision.py",
-        "max(now, job.updated_at), facts, policy, Marks(operation",
-        "now, facts, policy, Marks(operation",
+        "    return now if now > last else last\n",
+        "    return now\n",
         "test_exploration.py::test_all_pairs[a skewed clock]",
     ),
-    Mutant("the operation is not stored", "lifecycle/decision.py", '    changes["operation"] = marks.operation\n', ""),
+    Mutant("the operation is not stored", "lifecycle/decision.py", '    changes["operation"] = operation\n', ""),
     Mutant(
         "a conflict is success",
         "flows/settle.py",

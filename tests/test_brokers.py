@@ -15,7 +15,7 @@ import pytest
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from celery.signals import setup_logging
-from kombu.asynchronous import set_event_loop
+from celery.worker.state import revoked
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
@@ -102,7 +102,7 @@ class OnCelery(Worked):
     def stop(self) -> None:
         if self._worker is not None:
             self._worker.__exit__(None, None, None)
-            set_event_loop(None)  # the next worker of this process would take its loop, and never look at its own timer
+            revoked.clear()  # the next worker of this process would drop the same names
             setup_logging.disconnect(_as_it_is)
 
     def waiting(self) -> list[Any]:

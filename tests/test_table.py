@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import product
@@ -27,6 +28,7 @@ from jobstate.lifecycle import (
 )
 from jobstate.lifecycle.decision import NEEDS
 from jobstate.lifecycle.machine import Guard, Reason, Row, RuleMachine, compile_table, declare, fingerprint
+from jobstate.model import evolve
 from jobstate.testing.table_coverage import unrecorded
 from tests.filled import AT, facts_for, filled_job
 
@@ -339,13 +341,42 @@ def test_what_was_done_already_asks_no_guard(calls: Calls) -> None:
 def test_a_verdict_stops_at_the_first_guard_that_says_no(
     calls: Calls, event: Event, status: JobStatus, expected: list[str]
 ) -> None:
-    """The events that are legal instead are other questions, asked under the best facts; the refused one is not asked twice."""
+    """The events that are legal instead are other questions, not asked before somebody reads them."""
     fields: dict[str, Any] = {"cleanup_started_at": AT} if status is JobStatus.EXPIRED else {}
     fields |= {"expires_at": AT} if event is Event.START else {}
     job = filled_job(status, **fields)
     assert isinstance(decide(job, event, AT, **facts_for(*NEEDS.get(event, ()))), Refused)
-    verdict = [name for name, facts in calls if facts == calls[0][1]] if expected else []
-    assert verdict == expected
+    assert [name for name, _ in calls] == expected
+
+
+def test_what_is_legal_instead_is_asked_once_however_often_it_is_read(calls: Calls) -> None:
+    refused = decide(filled_job(JobStatus.FAILED), Event.CANCEL, AT)
+    assert isinstance(refused, Refused)
+    assert calls == []
+    assert refused.legal == (Event.RETRY,)
+    asked = [name for name, _ in calls]
+    assert asked == ["accepted_once", "expiry_reached"]
+    assert (refused.legal, refused.error().legal) == ((Event.RETRY,), ("retry",))
+    assert str(refused) == str(pickle.loads(pickle.dumps(refused)))
+    assert [name for name, _ in calls] == asked
+
+
+def test_a_refusal_is_the_same_value_before_and_after_its_legal_events_are_read() -> None:
+    job = filled_job(JobStatus.FAILED)
+    once, again = decide(job, Event.CANCEL, AT), decide(job, Event.CANCEL, AT)
+    assert isinstance(once, Refused)
+    assert isinstance(again, Refused)
+    assert once.legal == (Event.RETRY,)
+    assert (once, hash(once), repr(once)) == (again, hash(again), repr(again))
+    assert once != decide(evolve(job, {"run": 0}), Event.CANCEL, AT), "which cannot be retried"
+    assert once.choices != once.legal
+
+
+def test_a_pickled_refusal_carries_no_job() -> None:
+    refused = decide(evolve(filled_job(JobStatus.FAILED), {"request": {"text": "x" * 100_000}}), Event.CANCEL, AT)
+    pickled = pickle.dumps(refused)
+    assert len(pickled) < 1_000
+    assert pickle.loads(pickled) == refused
 
 
 def test_a_refusal_runs_no_guard_twice(calls: Calls) -> None:
@@ -355,6 +386,8 @@ def test_a_refusal_runs_no_guard_twice(calls: Calls) -> None:
         calls.clear()
         job = filled_job(status, result_digest=None)
         decision = decide(job, event, AT, **facts_for(*NEEDS.get(event, ())))
+        if isinstance(decision, Refused):
+            _ = decision.legal
         again = [name for name, count in Counter(name for name, _ in calls).items() if count > 1]
         if isinstance(decision, Refused) and again:
             twice[status, event] = again
@@ -363,7 +396,7 @@ def test_a_refusal_runs_no_guard_twice(calls: Calls) -> None:
 
 def test_an_explanation_runs_no_guard_more_often_than_the_decision(calls: Calls) -> None:
     job = filled_job(JobStatus.QUEUED)
-    _ = decide(job, Event.EXPIRE, AT)
+    _ = str(decide(job, Event.EXPIRE, AT))
     decided = [name for name, _ in calls]
     calls.clear()
     _ = explain(job, Event.EXPIRE, AT)

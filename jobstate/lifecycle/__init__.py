@@ -5,6 +5,7 @@
     changes    what is written, and the reset list
     table      the rows
     creation   the first version of a job, and what its history gives back
+    answers    accepted, already, refused
     decision   decide, apply, explain
 
 Rules for the next editor:
@@ -15,14 +16,11 @@ Rules for the next editor:
 4. Every field of `Job` stands in one of RETRY_RESETS, RETRY_SETS, RETRY_KEEPS and EVERY_WRITE.
 """
 
+from jobstate.lifecycle.answers import Accepted, Already, Decision, Refused
 from jobstate.lifecycle.changes import EVERY_WRITE, RETRY_KEEPS, RETRY_RESETS, RETRY_SETS
 from jobstate.lifecycle.creation import NOT_REPLAYED, Draft, creation_record, mark_created, new_job, replay
 from jobstate.lifecycle.decision import (
-    Accepted,
-    Already,
-    Decision,
     Facts,
-    Refused,
     allowed_events,
     apply,
     decide,

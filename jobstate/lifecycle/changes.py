@@ -42,6 +42,9 @@ RETRY_RESETS: Final[dict[str, Any]] = {
 RETRY_SETS: Final = ("expires_at", "retried_at", "retry_key", "attempt_base", "run")
 """What a retry computes."""
 
+_RETRIED: Final[dict[str, Any]] = {**RETRY_RESETS, **dict.fromkeys(RETRY_SETS)}
+"""With room for what is computed: a dict that is copied whole, and does not grow, takes half the time."""
+
 RETRY_KEEPS: Final = frozenset(
     {
         *("id", "object", "endpoint", "organization_id", "metadata", "idempotency_key", "trace_context"),
@@ -154,14 +157,13 @@ def cancel(job: AnyJob, at: int, facts: Facts, policy: Policy) -> dict[str, Any]
 
 
 def retry(job: AnyJob, at: int, facts: Facts, policy: Policy) -> dict[str, Any]:
-    return {
-        **RETRY_RESETS,
-        "expires_at": at + job.ttl,
-        "retried_at": at,
-        "retry_key": facts.get("retry_key"),
-        "attempt_base": job.attempt_count,
-        "run": job.run + 1,
-    }
+    changes = _RETRIED.copy()
+    changes["expires_at"] = at + job.ttl
+    changes["retried_at"] = at
+    changes["retry_key"] = facts.get("retry_key")
+    changes["attempt_base"] = job.attempt_count
+    changes["run"] = job.run + 1
+    return changes
 
 
 def expire(job: AnyJob, at: int, facts: Facts, policy: Policy) -> dict[str, Any]:

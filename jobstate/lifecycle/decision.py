@@ -7,34 +7,16 @@ run backwards. What is decided is bound to `job.version`; whoever saves it compa
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, TypedDict, Unpack
+from functools import partial
+from typing import Any, Final, TypedDict, Unpack, cast
 
-from jobstate.errors import (
-    GuardRefusedError,
-    IllegalTransitionError,
-    InvalidInputError,
-    LeaseLostError,
-    StaleJobError,
-    TransitionError,
-)
+from jobstate.errors import InvalidInputError, StaleJobError
 from jobstate.lifecycle import guards
+from jobstate.lifecycle.answers import Accepted, Already, Choices, Decision, Refused
 from jobstate.lifecycle.machine import AnyJob, Guard, Reason, Row
 from jobstate.lifecycle.machine import Facts as _Facts
-from jobstate.lifecycle.table import TABLE, UNRECORDED
-from jobstate.model import (
-    PAYLOADS,
-    Artifact,
-    Event,
-    HistoryRecord,
-    Job,
-    JobError,
-    JobResponse,
-    JobStatus,
-    JobWarning,
-    construct,
-    evolve,
-    plain,
-)
+from jobstate.lifecycle.table import TABLE
+from jobstate.model import Artifact, Event, Job, JobError, JobResponse, JobStatus, JobWarning, evolve
 from jobstate.policy import Policy, seconds
 
 
@@ -94,96 +76,6 @@ NEEDS: Final[dict[Event, tuple[str, ...]]] = {
 _WORKER: Final = frozenset({Event.HEARTBEAT, Event.COMPLETE, Event.FAIL, Event.RELEASE, Event.GIVE_BACK})
 
 
-# Answers
-
-
-class Accepted(NamedTuple):
-    """A transition: the event is accepted. `changes` holds every field that is to be written, and nothing else.
-
-    `version` is the version it was decided on, which a save compares; the row's version afterwards is one more.
-    """
-
-    job_id: str
-    event: Event
-    source: JobStatus
-    target: JobStatus
-    version: int
-    at: int
-    attempt: int
-    operation: str
-    actor: str | None
-    reason: str | None
-    changes: dict[str, Any]
-
-    def __str__(self) -> str:
-        return f"{self.event} of {self.job_id} ({self.source}) is accepted: it becomes {self.target}"
-
-    @property
-    def record(self) -> HistoryRecord | None:
-        """The history record that is written with the save; None for an event that leaves none."""
-        fields = self.record_fields
-        return None if fields is None else construct(HistoryRecord, **fields)
-
-    @property
-    def record_fields(self) -> dict[str, Any] | None:
-        """The fields of `record`, for a store that writes thousands."""
-        if self.event in UNRECORDED:
-            return None
-        return {
-            "job_id": self.job_id,
-            "version": self.version + 1,
-            "event": self.event,
-            "source": self.source,
-            "target": self.target,
-            "at": self.at,
-            "attempt": self.attempt,
-            "operation": self.operation,
-            "actor": self.actor,
-            "reason": self.reason,
-            "changes": {name: plain(value) for name, value in self.changes.items() if name not in PAYLOADS},
-        }
-
-
-class Already(NamedTuple):
-    """The same thing was done before: nothing changes, and the caller gets the job."""
-
-    job_id: str
-    event: Event
-    status: JobStatus
-    words: str
-
-    def __str__(self) -> str:
-        return f"{self.event} of {self.job_id} ({self.status}) was done already: {self.words}"
-
-
-class Refused(NamedTuple):
-    """A refusal that explains itself: a stable code, the guard's words, what is legal now, and whether waiting helps."""
-
-    job_id: str
-    event: Event
-    status: JobStatus
-    code: str
-    words: str
-    legal: tuple[Event, ...]
-    wait_until: int | None
-
-    def __str__(self) -> str:
-        return str(self.error())
-
-    def error(self) -> TransitionError:
-        """The error that a command raises for this refusal."""
-        if self.code == "lease_lost":
-            kind: type[TransitionError] = LeaseLostError
-        elif (self.event, self.status) in TABLE:
-            kind = GuardRefusedError
-        else:
-            kind = IllegalTransitionError
-        legal = tuple(event.value for event in self.legal)
-        return kind(self.job_id, self.code, self.event.value, self.status.value, self.words, legal, self.wait_until)
-
-
-Decision = Accepted | Already | Refused
-
 DEFAULT_POLICY: Final = Policy()
 
 
@@ -204,8 +96,9 @@ def decide(
     Raises TypeError for a `now` that is not a whole number, and for facts that are missing, unknown or of a wrong type;
     InvalidInputError for a fact beyond its limit.
     """
-    _check(event, now, facts)
-    return _answer(job, event, max(now, job.updated_at), facts, policy, Marks(operation, actor, reason))
+    at = _time(job, now)
+    _check(event, facts)
+    return _answer(job, event, at, facts, policy, (operation, actor, reason))
 
 
 def apply(job: Job[Any, Any], transition: Accepted) -> Job[Any, Any]:
@@ -229,14 +122,14 @@ def explain(job: AnyJob, event: Event, now: int, *, policy: Policy = DEFAULT_POL
     known: Facts = {**_best_facts(job), **facts}
     if event is Event.START and "token" not in facts:
         known["token"] = ""  # a start brings a token of its own
-    _check(event, now, known)
-    return str(_evaluate(job, event, max(now, job.updated_at), known, policy, Marks()))
+    at = _time(job, now)
+    _check(event, known)
+    return str(_evaluate(job, event, at, known, policy, ("", None, None)))
 
 
 def allowed_events(job: AnyJob, now: int, *, policy: Policy = DEFAULT_POLICY) -> tuple[Event, ...]:
     """The events that would be accepted at `now`, in the order of `Event`; facts are taken to be right."""
-    _check_now(now)
-    return _legal(job, max(now, job.updated_at), policy, {})
+    return _legal(job, _time(job, now), policy, {})
 
 
 def may_be_forgotten(job: AnyJob, now: int, policy: Policy) -> bool:
@@ -249,15 +142,11 @@ def may_be_forgotten(job: AnyJob, now: int, policy: Policy) -> bool:
 # One evaluation behind all of them
 
 
-class Marks(NamedTuple):
-    """What an accepted transition carries along to the row and the history."""
-
-    operation: str = ""
-    actor: str | None = None
-    reason: str | None = None
+_Marks = tuple[str, str | None, str | None]
+"""What an accepted transition carries along to the row and the history: operation, actor, reason."""
 
 
-def _evaluate(job: AnyJob, event: Event, at: int, facts: _Facts, policy: Policy, marks: Marks) -> Decision:
+def _evaluate(job: AnyJob, event: Event, at: int, facts: _Facts, policy: Policy, marks: _Marks) -> Decision:
     """The answer on facts that were checked."""
     again = _REPEATS.get(event)
     if again is not None and (words := again(job, at, facts, policy)) is not None:
@@ -265,16 +154,22 @@ def _evaluate(job: AnyJob, event: Event, at: int, facts: _Facts, policy: Policy,
     seen: Seen = {}
     verdict = _judge(job, event, at, facts, policy, seen)
     if isinstance(verdict, Reason):
-        legal = _legal(job, at, policy, seen)
-        return Refused(job.id, event, job.status, verdict.code, verdict.words, legal, verdict.wait_until)
+        choices = Choices(partial(_legal, job, at, policy, seen))
+        return Refused(job.id, event, job.status, verdict.code, verdict.words, choices, verdict.wait_until)
     changes = verdict.change(job, at, facts, policy)
     attempt = changes.get("attempt_count", job.attempt_count)
-    changes["status"] = verdict.target
-    changes["version"] = job.version + 1
-    changes["operation"] = marks.operation
+    target, version = verdict.target, job.version
+    operation, actor, reason = marks
+    changes["status"] = target
+    changes["version"] = version + 1
+    changes["operation"] = operation
     changes["updated_at"] = at
-    return Accepted(job.id, event, verdict.source, verdict.target, job.version, at, attempt, *marks, changes)
+    values = (job.id, event, verdict.source, target, version, at, attempt, operation, actor, reason, changes)
+    return _new_tuple(Accepted, values)
 
+
+_new_tuple: Callable[[type[Accepted], tuple[Any, ...]], Accepted] = cast(Any, tuple).__new__
+"""Half the time of the `__new__` that a NamedTuple has."""
 
 _answer = _evaluate
 """What `decide` asks, and nothing else: the place where `jobstate.testing.table_coverage` puts a recorder."""
@@ -288,34 +183,60 @@ def _judge(job: AnyJob, event: Event, at: int, facts: _Facts, policy: Policy, se
     rows = TABLE.get((event, job.status))
     if rows is None:
         return _no_row(job, event, facts)
-    against: list[Reason] = []
+    first: Reason | None = None
     for row in rows:
         for guard in row.guards:
-            if guard not in seen:
-                seen[guard] = guard(job, at, facts, policy)
-            if (reason := seen[guard]) is not None:
-                against.append(reason)
+            if guard in seen:
+                reason = seen[guard]
+            else:
+                reason = seen[guard] = guard(job, at, facts, policy)
+            if reason is not None:
+                first = first or reason
                 break
         else:
             return row
-    return against[0]
+    return cast(Reason, first)
 
 
 def _no_row(job: AnyJob, event: Event, facts: _Facts) -> Reason:
-    if event in _WORKER:
-        if _finished_under(job, facts["token"]):
-            return Reason("already_finished", f"this attempt ended the job before: it is {job.status}")
-        return Reason("lease_lost", f"the attempt is over: the job is {job.status}")
-    if event is Event.CANCEL and job.status is JobStatus.CANCELLED:
-        return Reason("already_cancelled", f"it was cancelled at {job.completed_at}")
-    if event is Event.START and job.status is JobStatus.IN_PROGRESS:
-        return Reason("already_started", f"another attempt of run {job.run} began at {job.started_at}")
-    if event is Event.RETRY and job.status is JobStatus.COMPLETED:
-        return Reason(
-            "illegal_transition", f"a completed job is retried once it has expired, at {job.expires_at}", job.expires_at
-        )
+    said = _NO_ROW.get((event, job.status))
+    return _POSSIBLE[event] if said is None else said(job, facts)
+
+
+def _attempt_is_over(job: AnyJob, facts: _Facts) -> Reason:
+    if _finished_under(job, facts["token"]):
+        return Reason("already_finished", f"this attempt ended the job before: it is {job.status}")
+    return Reason("lease_lost", f"the attempt is over: the job is {job.status}")
+
+
+def _cancelled_before(job: AnyJob, facts: _Facts) -> Reason:
+    return Reason("already_cancelled", f"it was cancelled at {job.completed_at}")
+
+
+def _started_by_another(job: AnyJob, facts: _Facts) -> Reason:
+    return Reason("already_started", f"another attempt of run {job.run} began at {job.started_at}")
+
+
+def _completed(job: AnyJob, facts: _Facts) -> Reason:
+    words = f"a completed job is retried once it has expired, at {job.expires_at}"
+    return Reason("illegal_transition", words, job.expires_at)
+
+
+_NO_ROW: Final[dict[tuple[Event, JobStatus], Callable[[AnyJob, _Facts], Reason]]] = {
+    **{(event, status): _attempt_is_over for event in _WORKER for status in JobStatus},
+    (Event.CANCEL, JobStatus.CANCELLED): _cancelled_before,
+    (Event.START, JobStatus.IN_PROGRESS): _started_by_another,
+    (Event.RETRY, JobStatus.COMPLETED): _completed,
+}
+"""What is said where the table has no row, and there is more to say than from where it has one."""
+
+
+def _from_where(event: Event) -> Reason:
     sources = ", ".join(status for status in JobStatus if (event, status) in TABLE)
     return Reason("illegal_transition", f"{event} is possible from {sources}")
+
+
+_POSSIBLE: Final = {event: _from_where(event) for event in Event}
 
 
 def _finished_under(job: AnyJob, token: str) -> bool:
@@ -325,8 +246,10 @@ def _finished_under(job: AnyJob, token: str) -> bool:
 def _legal(job: AnyJob, at: int, policy: Policy, seen: Seen) -> tuple[Event, ...]:
     """What would be accepted with the right facts; guards that were asked before are not asked again."""
     assumed = {**seen, **_RIGHT_FACTS}
-    facts = _best_facts(job)
-    return tuple(event for event in _EVENTS_FROM[job.status] if isinstance(_judge(job, event, at, facts, policy, assumed), Row))
+    facts = _own(job)
+    return tuple(  # of a list, which takes less time than a generator
+        [event for event in _EVENTS_FROM[job.status] if type(_judge(job, event, at, facts, policy, assumed)) is Row]
+    )
 
 
 _RIGHT_FACTS: Final[Seen] = {guards.lease_is_own: None, guards.run_is_current: None}
@@ -338,10 +261,14 @@ _ANY_RESPONSE: Final = JobResponse[Any](body=None)
 _ANY_ERROR: Final = JobError(code="error", message="")
 
 
+def _own(job: AnyJob) -> Facts:
+    """What guards ask for, of the job itself."""
+    return {"token": "" if job.lease is None else job.lease.token, "run": job.run}
+
+
 def _best_facts(job: AnyJob) -> Facts:
     return {
-        "token": "" if job.lease is None else job.lease.token,
-        "run": job.run,
+        **_own(job),
         "task_name": "",
         "response": _ANY_RESPONSE,
         "error": _ANY_ERROR,
@@ -398,15 +325,22 @@ _REPEATS: Final[dict[Event, Callable[[AnyJob, int, _Facts, Policy], str | None]]
 # What is asked from outside
 
 
-def _check_now(now: object) -> None:
+def _time(job: AnyJob, now: int) -> int:
+    """`now`, or the row's last write if that is later."""
     if type(now) is not int or now < 0:
         raise TypeError(f"now: whole Unix seconds (int, not negative) are needed, not {now!r}")
+    last = job.updated_at
+    return now if now > last else last
 
 
-def _check(event: object, now: object, facts: _Facts) -> None:
-    _check_now(now)
+def _check(event: object, facts: _Facts) -> None:
     if type(event) is not Event:
         raise TypeError(f"event: a jobstate.Event is needed, not {event!r}: write Event({event!r}) if it is the name of one")
+    if facts or event in NEEDS:
+        _check_facts(event, facts)
+
+
+def _check_facts(event: Event, facts: _Facts) -> None:
     for name, value in facts.items():
         kinds = _TYPES.get(name)
         if kinds is None:
