@@ -229,7 +229,7 @@ class Dbos(Contestant):
     def open(self) -> None:
         from dbos import DBOS
 
-        DBOS(config={"name": "words", "system_database_url": self.dsn, "log_level": "ERROR", "run_admin_server": False})
+        DBOS(config={"name": "words", "system_database_url": self.dsn, "log_level": "ERROR"})
 
         @DBOS.workflow()
         def words(text: str) -> int:

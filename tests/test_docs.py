@@ -20,6 +20,8 @@ from tests.procrastinate_tables import prepared
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *sorted((ROOT / "docs").glob("*.md"))]
+WHOLE = ("tutorial.md", "migrate-a-jobs-table.md")
+"""Pages that are done from their beginning to their end, by tests of their own."""
 
 
 def _code(path: Path) -> list[str]:
@@ -27,7 +29,8 @@ def _code(path: Path) -> list[str]:
 
 
 def _blocks() -> list[tuple[str, Path, str]]:
-    return [(f"{path.name}-{number}", path, block) for path in DOCUMENTS for number, block in enumerate(_code(path), 1)]
+    pages = [page for page in DOCUMENTS if page.name not in WHOLE]
+    return [(f"{page.name}-{number}", page, block) for page in pages for number, block in enumerate(_code(page), 1)]
 
 
 def _shown(page: Path, code: str) -> list[str]:
@@ -37,14 +40,14 @@ def _shown(page: Path, code: str) -> list[str]:
     return text[1].splitlines() if text else []
 
 
-def _write_files(page: Path, folder: Path) -> None:
+def write_files(page: Path, folder: Path) -> None:
     """The blocks of a page that begin with the name of a file, as files: the other blocks of the page may import them."""
     for block in _code(page):
         if name := re.match(r"# (\w+\.py)\n", block):
             (folder / name[1]).write_text(block)
 
 
-def _run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]), **variables}
     command = [sys.executable, "-W", "error", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -84,11 +87,11 @@ def test_the_diagram_has_every_move_of_the_machine_and_no_other() -> None:
 def test_code_in_the_documents_runs_and_prints_what_it_says(
     name: str, page: Path, code: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    _write_files(page, tmp_path)
+    write_files(page, tmp_path)
     variables = {"DATABASE_URL": _database(request)} if "DATABASE_URL" in code else {}
     if "REDIS_URL" in code:
         variables["REDIS_URL"] = request.getfixturevalue("valkey").url
-    done = _run(tmp_path, "-c", code, **variables)
+    done = run(tmp_path, "-c", code, **variables)
     assert done.returncode == 0, done.stderr
     promised = [line.split("#")[-1].strip() for line in code.splitlines() if line.lstrip().startswith("print(") and "#" in line]
     assert all(words in done.stdout for words in promised), done.stdout
@@ -96,16 +99,16 @@ def test_code_in_the_documents_runs_and_prints_what_it_says(
 
 
 def test_the_dispatcher_of_its_page_keeps_its_contract(tmp_path: Path) -> None:
-    _write_files(ROOT / "docs" / "write-a-dispatcher.md", tmp_path)
-    done = _run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_spool.py")
+    write_files(ROOT / "docs" / "write-a-dispatcher.md", tmp_path)
+    done = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_spool.py")
     assert done.returncode == 0, done.stdout
     assert re.search(r"^5 passed, 4 skipped", done.stdout, re.MULTILINE), done.stdout
 
 
 def test_the_skeleton_of_a_repository_is_red_because_it_is_not_written(tmp_path: Path) -> None:
     """Every case is found and runs into what is to be written, and into nothing else."""
-    _write_files(ROOT / "docs" / "write-a-repository.md", tmp_path)
-    done = _run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line", "test_mine.py")
+    write_files(ROOT / "docs" / "write-a-repository.md", tmp_path)
+    done = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line", "test_mine.py")
     errors = re.findall(r"^\S+:\d+: (.+)$", done.stdout, re.MULTILINE)
     assert len(errors) == int(re.findall(r"^(\d+) failed, 3 skipped", done.stdout, re.MULTILINE)[0]) > 25
     assert all(re.search(r"NotImplementedError\W+R\d\d", error) for error in errors), errors
