@@ -7,11 +7,12 @@ import logging
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from threading import Event as Flag
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 from pydantic import JsonValue
 
+from jobstate.alarms import ALARMS
 from jobstate.attempt import AsyncAttempt, Attempt
 from jobstate.errors import LeaseLostError
 from jobstate.model import Job, JobWarning
@@ -79,23 +80,53 @@ class Context(_Signals):
         if lease is None:
             yield
             return
-        done = Flag()
-        thread = Thread(target=self._beat, args=(done, lease / 3), name=f"heartbeat-{self.attempt.job_id}", daemon=True)
-        thread.start()
+        beats = _Beats(self, lease / 3)
+        alarm = ALARMS.set(lease / 3, beats.start)
         try:
             yield
         finally:
-            done.set()
-            thread.join()
+            ALARMS.cancel(alarm)
+            beats.stop()
 
-    def _beat(self, done: Flag, pause: float) -> None:
-        while not done.wait(pause) and not self._lost:
-            try:
-                self.heartbeat()
-            except LeaseLostError:
-                return
-            except Exception:
-                logger.warning("a heartbeat of %s failed; the next one may do", self.attempt.job_id, exc_info=True)
+    def beat(self) -> bool:
+        """A heartbeat in the background; whether there is to be another."""
+        try:
+            self.heartbeat()
+        except LeaseLostError:
+            return False
+        except Exception:
+            logger.warning("a heartbeat of %s failed; the next one may do", self.attempt.job_id, exc_info=True)
+        return not self._lost
+
+
+class _Beats:
+    """A thread that beats for one attempt, from when the first heartbeat is due."""
+
+    def __init__(self, context: Context, pause: float) -> None:
+        self._context = context
+        self._pause = pause
+        self._done = Flag()
+        self._lock = Lock()
+        self._thread: Thread | None = None
+
+    def start(self) -> None:
+        """Beat at once, and after each pause."""
+        with self._lock:
+            if not self._done.is_set():
+                name = f"heartbeat-{self._context.attempt.job_id}"
+                self._thread = Thread(target=self._beat, name=name, daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """No more; a heartbeat that is on its way is waited for."""
+        with self._lock:
+            self._done.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _beat(self) -> None:
+        while self._context.beat() and not self._done.wait(self._pause):
+            pass
 
 
 class AsyncContext(_Signals):

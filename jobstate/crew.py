@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from threading import Condition, Thread
+from threading import Condition, RLock, Thread
 from typing import Generic, Protocol, TypeVar
 
 from jobstate.context import AsyncContext, Context
@@ -46,14 +46,17 @@ class Crew(Generic[T]):
     """Threads.
 
     Attributes:
-        changed: held while the source is asked; to be notified when there is more in it, or when it is due earlier.
+        changed: held while the source is asked; notified when a worker has done something.
+        more: under the same lock; to be notified when there is more in the source, or when it is due earlier.
         closed: whether it was told to stop, and begins nothing any more.
     """
 
     def __init__(self, workers: int, source: Source[T]) -> None:
         if workers < 1:
             raise ValueError(f"workers: at least 1 thread is needed, not {workers}")
-        self.changed = Condition()
+        lock = RLock()
+        self.changed = Condition(lock)
+        self.more = Condition(lock)
         self.closed = False
         self.busy = 0
         self._workers = workers
@@ -73,8 +76,8 @@ class Crew(Generic[T]):
 
     def notify(self) -> None:
         """Look at the source again."""
-        with self.changed:
-            self.changed.notify_all()
+        with self.more:
+            self.more.notify_all()
 
     def stop(self, grace: float) -> None:
         """Begin nothing any more, let what runs finish for `grace` seconds, and give the rest back."""
@@ -82,6 +85,7 @@ class Crew(Generic[T]):
             self.closed = True
             for context in self._running.values():
                 context.stop()
+            self.more.notify_all()
             self.changed.notify_all()
             idle = self.changed.wait_for(lambda: not self.busy, grace)
             self._over = True
@@ -110,7 +114,7 @@ class Crew(Generic[T]):
                 if (item := self._source.take()) is not None:
                     self.busy += 1
                     return item
-                self.changed.wait(self._source.pause())
+                self.more.wait(self._source.pause())
             return None
 
     def _note(self, number: int, context: Context) -> None:
@@ -126,6 +130,8 @@ class Crew(Generic[T]):
             self._running.pop(number, None)
             self.busy -= 1
             self._source.done(item, result)
+            if result.fate is RunFate.RETURNED:
+                self.more.notify()
             self.changed.notify_all()
 
 

@@ -7,8 +7,9 @@ While one batch is on its way, the next one gathers. Each caller is told what be
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
-from threading import Condition
+from threading import Lock
 from typing import Any
 
 from jobstate.errors import OutcomeUnknownError
@@ -21,17 +22,25 @@ MOST = 500
 class _Ask:
     """A save that waits for its turn, and then for its answer."""
 
-    __slots__ = ("answer", "done", "transition")
+    __slots__ = ("answer", "done", "transition", "turn")
 
     def __init__(self, transition: Accepted) -> None:
         self.transition = transition
         self.done = False
         self.answer: Exception | None = None
+        self.turn = Lock()
+        """Held while it waits."""
 
     def tell(self, answer: Exception | None) -> None:
         """What became of it."""
         self.answer = answer
         self.done = True
+        self.wake()
+
+    def wake(self) -> None:
+        """It waits no longer."""
+        if self.turn.locked():
+            self.turn.release()
 
 
 def _next_batch(waiting: list[_Ask]) -> list[_Ask]:
@@ -58,35 +67,59 @@ def _broken_off(batch: Sequence[_Ask], error: BaseException) -> list[Exception |
 
 
 class Gatherer:
-    """Gathers the saves of threads: who finds nobody sending sends for all who wait."""
+    """Gathers the saves of threads: who finds nobody sending sends for all who wait, and leaves the rest to one of those.
 
-    def __init__(self, repository: Any) -> None:
+    `linger` is how many seconds he waits for others first: worth it where many are about to come.
+    """
+
+    def __init__(self, repository: Any, *, linger: float = 0.0) -> None:
         self._repository = repository
-        self._changed = Condition()
+        self._linger = linger
+        self._lock = Lock()
         self._waiting: list[_Ask] = []
         self._sending = False
 
     def save(self, transition: Accepted) -> None:
         """As `Repository.save`."""
         ask = _Ask(transition)
-        with self._changed:
-            self._waiting.append(ask)
-        while not ask.done:
-            if batch := self._turn(ask):
-                self._send(batch)
+        if self._is_held_up(ask):
+            self._wait(ask)
+        if not ask.done:
+            try:
+                while not ask.done:
+                    self._send()
+            finally:
+                self._pass_on()
         if ask.answer is not None:
             raise ask.answer
 
-    def _turn(self, ask: _Ask) -> list[_Ask]:
-        """What to send now; nothing when another has sent this one meanwhile."""
-        with self._changed:
-            _ = self._changed.wait_for(lambda: ask.done or not self._sending)
-            if ask.done:
-                return []
-            self._sending = True
-            return _next_batch(self._waiting)
+    def _is_held_up(self, ask: _Ask) -> bool:
+        """Join those who wait; whether somebody is sending."""
+        with self._lock:
+            self._waiting.append(ask)
+            held_up, self._sending = self._sending, True
+            if held_up:
+                _ = ask.turn.acquire()
+            return held_up
 
-    def _send(self, batch: Sequence[_Ask]) -> None:
+    def _wait(self, ask: _Ask) -> None:
+        """Until it is answered, or it is its turn to send."""
+        try:
+            _ = ask.turn.acquire()
+        except BaseException:  # an interrupt, in the main thread
+            with self._lock:
+                if ask in self._waiting:
+                    self._waiting.remove(ask)
+                its_turn = not ask.done and not ask.turn.locked()
+            if its_turn:
+                self._pass_on()
+            raise
+
+    def _send(self) -> None:
+        if self._linger:
+            time.sleep(self._linger)
+        with self._lock:
+            batch = _next_batch(self._waiting)
         answers: Sequence[Exception | None] = ()
         try:
             answers = self._answers([ask.transition for ask in batch])
@@ -96,10 +129,14 @@ class Gatherer:
             answers = _broken_off(batch, error)
             raise
         finally:
-            with self._changed:
-                _tell(batch, answers)
-                self._sending = False
-                self._changed.notify_all()
+            _tell(batch, answers)
+
+    def _pass_on(self) -> None:
+        """The next one's turn, if any waits."""
+        with self._lock:
+            self._sending = bool(self._waiting)
+            if self._waiting:
+                self._waiting[0].wake()
 
     def _answers(self, transitions: Sequence[Accepted]) -> Sequence[Exception | None]:
         if len(transitions) > 1:

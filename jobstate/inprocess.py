@@ -122,6 +122,7 @@ class ThreadDispatcher:
         with self._crew.changed:
             _check_open(self._crew.closed)
             name = self._waiting.add(task_name, delivery)
+            self._crew.more.notify_all()
             self._crew.changed.notify_all()
         return name
 
@@ -130,6 +131,7 @@ class ThreadDispatcher:
         with self._crew.changed:
             _check_open(self._crew.closed)
             name = self._waiting.add(task_name, delivery, not_before)
+            self._crew.more.notify_all()
             self._crew.changed.notify_all()
         return name
 
@@ -137,6 +139,7 @@ class ThreadDispatcher:
         """As `Dispatcher.revoke`: what has not begun is dropped."""
         with self._crew.changed:
             self._waiting.remove(task_name)
+            self._crew.more.notify_all()
             self._crew.changed.notify_all()
 
     def wake(self) -> None:

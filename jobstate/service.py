@@ -206,9 +206,12 @@ class Jobs(Face):
             for hold in self._run("take", self._take(limit))
         ]
 
-    def gathering(self) -> Jobs:
-        """The same face, with group commit: commands of several threads at once are saved by one `save_many`."""
-        return self._gathering(Gatherer(self._ports.repository))
+    def gathering(self, *, linger: float = 0.0) -> Jobs:
+        """The same face, with group commit: commands of several threads at once are saved by one `save_many`.
+
+        Each waits `linger` seconds for others to come.
+        """
+        return self._gathering(Gatherer(self._ports.repository, linger=linger))
 
     def listen(self) -> Listener:
         """Listen for notices of jobs that were queued for `take`; where the repository tells of none, only time passes."""

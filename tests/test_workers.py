@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from jobstate import AsyncAttempt, AsyncContext, AsyncJobs, Attempt, Context, Job, Policy, async_run_job, run_job
+from jobstate.alarms import ALARMS, Alarm
 from jobstate.lifecycle import Accepted
 from jobstate.memory import AsyncMemoryRepository, MemoryRepository
 from jobstate.model import Event
@@ -70,8 +72,9 @@ def test_a_handler_learns_in_the_background_that_its_job_was_cancelled(sync_worl
     def handle(request: Any, context: Context) -> Any:
         wanted.append(not context.cancelled)
         cancel(sync_world)
-        for thread in beating(sync_world):
-            thread.join(SOON)
+        pause, end = threading.Event(), time.monotonic() + SOON
+        while not context.cancelled and time.monotonic() < end:
+            pause.wait(0.001)
         wanted.append(not context.cancelled)
         return "done"
 
@@ -106,13 +109,14 @@ def test_without_a_lease_nothing_beats(tmp_path: Path) -> None:
 def test_a_lease_is_kept_at_a_third_of_its_length(sync_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
 
-    def beat(context: Context, done: threading.Event, pause: float) -> None:
-        pauses.append(pause)
+    def set_alarm(seconds: float, call: Any) -> Alarm:
+        pauses.extend((seconds, call.__self__._pause))
+        return Alarm(call)
 
-    monkeypatch.setattr(Context, "_beat", beat)
+    monkeypatch.setattr(ALARMS, "set", set_alarm)
     job = sync_world.create()
     run_job(sync_world.jobs, job.delivery, lambda request, context: "done")
-    assert pauses == [100]
+    assert pauses == [100, 100], "until the first one, and between them"
 
 
 def test_progress_and_warnings_of_a_handler_stand_on_the_job(sync_world: World) -> None:

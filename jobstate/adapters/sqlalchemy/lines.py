@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Dialect, Engine
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.pool import PoolProxiedConnection
 
-Values = dict[str, Any] | tuple[Any, ...]
+Values = dict[str, Any] | tuple[Any, ...] | list[Any]
 
 
 class Answer(NamedTuple):
@@ -34,6 +34,8 @@ class Line(ABC):
     """Sends statements, one after the other."""
 
     dialect: Dialect
+    takes_numbered: bool = False
+    """Whether statements come with numbers for their parameters, and values in a list."""
 
     @property
     @abstractmethod
@@ -82,12 +84,13 @@ class Seen(Line):
 class Direct(Line):
     """Straight to the driver, on a connection that goes back to its pool at the end of a `with`."""
 
-    __slots__ = ("_engine", "_pooled", "_prepare", "dialect")
+    __slots__ = ("_engine", "_pooled", "_prepare", "dialect", "takes_numbered")
 
     def __init__(self, engine: Engine, prepare: Callable[[Line], None]) -> None:
         self._engine = engine
         self._prepare = prepare
         self.dialect = engine.dialect
+        self.takes_numbered = engine.dialect.driver == "psycopg"
         try:
             self._pooled = engine.raw_connection()
         except self.dialect.loaded_dbapi.Error as error:
@@ -113,7 +116,7 @@ class Direct(Line):
         """As `Line.send`."""
         if self._pooled.dbapi_connection is None:
             raise InvalidRequestError("the connection was thrown away")
-        cursor = self._pooled.cursor()
+        cursor: Any = self._new_cursor()
         try:
             cursor.execute(text, values)
             columns: Any = cursor.description  # None for what reads nothing
@@ -126,6 +129,12 @@ class Direct(Line):
             raise
         finally:
             cursor.close()
+
+    def _new_cursor(self) -> Any:
+        """Psycopg translates names into numbers anew for each statement of fifty or more, unless it is given numbers."""
+        if self.takes_numbered:
+            return self.dialect.loaded_dbapi.RawCursor(self._pooled.driver_connection)
+        return self._pooled.cursor()
 
     def _told(self, text: str, values: Any, error: Any, broken: bool) -> BaseException:
         """A driver's error as SQLAlchemy tells it. When one connection broke, those in the pool may have too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from jobstate.adapters.sqlalchemy.lines import Answer, Line
 class Prepared:
     """A statement for one dialect: its text, and the order of its parameters where the driver takes them by place."""
 
-    __slots__ = ("_fixed", "names", "text")
+    __slots__ = ("_fixed", "_numbered", "names", "text")
 
     def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
         compiled: Any = statement.compile(dialect=dialect)
@@ -22,13 +23,31 @@ class Prepared:
         self.names: tuple[str, ...] | None = None if names is None else tuple(names)
         self._fixed: dict[str, Any] = {name: value for name, value in compiled.params.items() if value is not None}
         """Values that the dialect has put in, such as an offset of 0."""
+        self._numbered = _numbered(self.text) if dialect.driver == "psycopg" else None
 
     def run(self, line: Line, values: dict[str, Any]) -> Answer:
         """Run it with these values by name; what it does not name is left out. Values go to the driver as they are."""
         if self._fixed:
             values = {**values, **self._fixed}
+        if self._numbered is not None and line.takes_numbered:
+            text, numbered = self._numbered
+            return line.send(text, [values[name] for name in numbered])
         names = self.names
         return line.send(self.text, values if names is None else tuple([values[name] for name in names]))
+
+
+_NAMED = re.compile(r"%\((\w+)\)s|%%")
+
+
+def _numbered(text: str) -> tuple[str, tuple[str, ...]]:
+    """The statement with numbers for names (`$1`), as the server takes it: the driver then has nothing to translate."""
+    numbers: dict[str, int] = {}
+
+    def number(found: re.Match[str]) -> str:
+        name = found[1]
+        return "%" if name is None else f"${numbers.setdefault(name, len(numbers) + 1)}"
+
+    return _NAMED.sub(number, text), tuple(numbers)
 
 
 class Kept:
