@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypedDict, TypeVar, Unpack, cast, get
 from pydantic_core import to_jsonable_python
 
 from jobstate.endpoint import Endpoint
+from jobstate.extra import needs_extra
 from jobstate.lifecycle import TABLE, Accepted, Decision, Draft, Facts, Refused, apply, decide, new_job
 from jobstate.lifecycle.decision import NEEDS, _best_facts
 from jobstate.model import (
@@ -29,7 +30,6 @@ from jobstate.model import (
 )
 from jobstate.payload import artifact_prefix, describe_artifacts
 from jobstate.policy import Policy
-from jobstate.testing.extra import needs_extra
 from jobstate.testing.history import Asked, JobHistory, Step
 from jobstate.testing.table_coverage import unrecorded
 

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 from jobstate.drivers import Ports, SystemClock, perform, perform_async
 from jobstate.effects import Effect, Flow
+from jobstate.extra import needs_extra
 from jobstate.model import Delivery
-from jobstate.testing.extra import needs_extra
 
 with needs_extra("testing"):
     import pytest

@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any, ClassVar, cast
 
 from jobstate.errors import IdempotencyConflictError, JobNotFoundError
+from jobstate.extra import needs_extra
 from jobstate.flows.many import BulkOutcome, Fate
 from jobstate.model import Delivery, Event, JobError, JobStatus
 from jobstate.policy import Policy, seconds
-from jobstate.testing.extra import needs_extra
 from jobstate.testing.stateful.answers import (
     Outcome,
     Told,
