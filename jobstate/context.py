@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import copy_context
 from threading import Event as Flag
 from threading import Thread
 from typing import Any
@@ -80,7 +81,8 @@ class Context(_Signals):
             yield
             return
         done = Flag()
-        thread = Thread(target=self._beat, args=(done, lease / 3), name=f"heartbeat-{self.attempt.job_id}", daemon=True)
+        beat, name = copy_context().run, f"heartbeat-{self.attempt.job_id}"  # the handler's context: its trace goes on there
+        thread = Thread(target=beat, args=(self._beat, done, lease / 3), name=name, daemon=True)
         thread.start()
         try:
             yield
