@@ -25,6 +25,7 @@ from opentelemetry.semconv._incubating.attributes import messaging_attributes as
 from opentelemetry.semconv._incubating.metrics.messaging_metrics import MESSAGING_PROCESS_DURATION  # pyright: ignore[reportMissingTypeStubs]
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.trace import SpanKind, StatusCode
+from sqlalchemy import text
 
 from jobstate import (
     AsyncContext,
@@ -44,7 +45,7 @@ from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
 from jobstate.memory import AsyncMemoryRepository, MemoryRepository
 from jobstate.testing import ManualClock
 from tests.sql import sqlite_engine
-from tests.support import NOW, ORG, BrokenDispatcher, Faulty, World
+from tests.support import NOW, ORG, BrokenDispatcher, Faulty, World, a_job
 from tests.test_observe import busy, done, listened, run
 
 ROOT = Path(__file__).parent.parent
@@ -220,11 +221,19 @@ def test_no_word_of_an_error_is_exported(world: World, jobs: Jobs, eyes: Eyes) -
     def handler(request: Any, context: Any) -> None:
         raise JobFailed("bad", "a user's secret")
 
+    def leaving(request: Any, context: Any) -> None:
+        raise SystemExit("a user's secret")
+
     create(jobs)
     run(world, jobs, world.take(), handler)
+    create(jobs)
+    with pytest.raises(SystemExit, match="secret"):
+        run(world, jobs, world.take(), leaving)
+    with pytest.raises(RuntimeError), eyes.observer.attempt(a_job(endpoint="/other"), 1):  # a worker lets none through
+        raise RuntimeError("a user's secret")
     assert attributes(eyes.span("jobstate.create")) == {ERROR_TYPE: "builtins.RuntimeError"}
     assert eyes.span("jobstate.create").status.status_code is StatusCode.ERROR
-    assert attributes(eyes.span(f"process {PATH}"))["jobstate.outcome"] == "fail"
+    assert [attributes(span)["jobstate.outcome"] for span in eyes.spans(f"process {PATH}")] == ["fail", "give_back"]
     assert "secret" not in "".join(span.to_json() for span in eyes.exporter.get_finished_spans())
 
 
@@ -390,6 +399,25 @@ def test_a_delay_that_the_row_does_not_tell_is_not_measured(world: World, jobs: 
     assert [(count, total) for _, count, total in delays(eyes)] == [(1, 3)]
 
 
+def test_a_pause_after_a_failure_is_told_by_the_row_of_a_job_that_was_given_back_before(
+    world: World, jobs: Jobs, eyes: Eyes
+) -> None:
+    job = create(jobs)
+    jobs.start(world.take()).give_back()
+    jobs.start(world.row(job.id).delivery).fail(JobFailed("busy", "later").error, retryable=True)
+    world.clock.advance(cast("int", world.row(job.id).available_at) - world.clock.now() + 4)
+    run(world, jobs, world.row(job.id).delivery, done)
+    assert [(count, total) for _, count, total in delays(eyes)] == [(1, 4)]
+
+
+def test_the_buckets_are_of_seconds_and_reach_an_hour(world: World, jobs: Jobs, eyes: Eyes) -> None:
+    create(jobs)
+    run(world, jobs, world.take(), done)
+    for name, least in ((MESSAGING_PROCESS_DURATION, 0.005), ("jobstate.queue.delay", 1)):
+        (point,) = eyes.points(name)
+        assert (point.explicit_bounds[0], point.explicit_bounds[-1]) == (least, 3600)
+
+
 def test_the_duration_of_attempts_is_measured_in_seconds_by_how_they_failed(world: World, jobs: Jobs, eyes: Eyes) -> None:
     began = perf_counter()
     for handler in (busy, done, done):
@@ -421,6 +449,23 @@ def test_gauges_tell_what_is_stored_and_leave_no_span(eyes: Eyes) -> None:
     assert eyes.exporter.get_finished_spans() == ()
     jobs.count()
     assert [span.name for span in eyes.exporter.get_finished_spans()] == ["jobstate.count"]
+
+
+def test_rows_that_cannot_be_read_are_counted(tmp_path: Path, eyes: Eyes) -> None:
+    engine = sqlite_engine(tmp_path)
+    repository = SQLAlchemyRepository(engine)
+    repository.create_schema()
+    clock = ManualClock(NOW)
+    jobs = Jobs(repository, clock=clock, observers=[eyes.observer])
+    observe_counts(jobs, repository=repository, meter_provider=eyes.meters)
+    create(jobs)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE jobstate_jobs SET metadata = 'spoiled'"))
+    clock.advance(timedelta(days=8))
+    jobs.expire()
+    assert eyes.counted("jobstate.dispatches.pending") == {(): 1}
+    assert eyes.counted("jobstate.swept.jobs")["unreadable", "expire"] == 1
+    engine.dispose()
 
 
 def test_without_its_repository_dispatches_have_no_gauge(eyes: Eyes) -> None:
