@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import copy_context
 from threading import Event as Flag
 from threading import Lock, Thread
 from typing import Any
@@ -88,7 +89,7 @@ class Context(_Signals):
             ALARMS.cancel(alarm)
             beats.stop()
 
-    def beat(self) -> bool:
+    def _beat(self) -> bool:
         """A heartbeat in the background; whether there is to be another."""
         try:
             self.heartbeat()
@@ -105,6 +106,7 @@ class _Beats:
     def __init__(self, context: Context, pause: float) -> None:
         self._context = context
         self._pause = pause
+        self._context_of_the_handler = copy_context()  # its trace goes on in the background
         self._done = Flag()
         self._lock = Lock()
         self._thread: Thread | None = None
@@ -114,7 +116,7 @@ class _Beats:
         with self._lock:
             if not self._done.is_set():
                 name = f"heartbeat-{self._context.attempt.job_id}"
-                self._thread = Thread(target=self._beat, name=name, daemon=True)
+                self._thread = Thread(target=self._context_of_the_handler.run, args=(self._beat,), name=name, daemon=True)
                 self._thread.start()
 
     def stop(self) -> None:
@@ -125,7 +127,7 @@ class _Beats:
             self._thread.join()
 
     def _beat(self) -> None:
-        while self._context.beat() and not self._done.wait(self._pause):
+        while self._context._beat() and not self._done.wait(self._pause):
             pass
 
 

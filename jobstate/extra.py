@@ -1,4 +1,4 @@
-"""What a missing extra says."""
+"""What a missing extra says. Knows nothing of the library."""
 
 from __future__ import annotations
 

@@ -148,8 +148,9 @@ class Gatherer:
 class AsyncGatherer:
     """`Gatherer`, awaited: for the tasks of one event loop."""
 
-    def __init__(self, repository: Any) -> None:
+    def __init__(self, repository: Any, *, linger: float = 0.0) -> None:
         self._repository = repository
+        self._linger = linger
         self._waiting: list[_Ask] = []
         self._told = asyncio.Condition()
         self._sender: asyncio.Task[None] | None = None
@@ -167,6 +168,8 @@ class AsyncGatherer:
 
     async def _send_all(self) -> None:
         while self._waiting:
+            if self._linger:
+                await asyncio.sleep(self._linger)
             batch = _next_batch(self._waiting)
             answers: Sequence[Exception | None] = ()
             try:

@@ -393,9 +393,9 @@ class AsyncJobs(Face):
             for hold in await self._run("take", self._take(limit))
         ]
 
-    def gathering(self) -> AsyncJobs:
+    def gathering(self, *, linger: float = 0.0) -> AsyncJobs:
         """As `Jobs.gathering`, for the tasks of one event loop."""
-        return self._gathering(AsyncGatherer(self._ports.repository))
+        return self._gathering(AsyncGatherer(self._ports.repository, linger=linger))
 
     async def listen(self) -> AsyncListener:
         """As `Jobs.listen`."""
