@@ -86,6 +86,8 @@ class Called:
         self._side = side
 
     def __getattr__(self, name: str) -> Any:
+        if name in ("announcing", "listen"):
+            raise AttributeError(name)
         return partial(self._side.call, name)
 
 

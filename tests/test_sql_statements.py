@@ -185,7 +185,7 @@ def test_who_listens_sees_every_statement_and_who_does_not_spares_the_way(
 ) -> None:
     """Straight to the driver, the same is done; with a listener, or a log that is read, nothing is."""
     engine = engine_of(server, **AUTOMATIC)
-    straight = Jobs(SQLAlchemyRepository(engine))
+    straight = Jobs(Quiet(engine))
     straight.count()
     sent: list[str] = []
     send = Direct.send

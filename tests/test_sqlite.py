@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, create_engine, event, inspect, text
@@ -216,9 +215,10 @@ def test_one_bad_row_of_a_bulk_save_touches_no_other(repository: SQLAlchemyRepos
 def test_a_database_that_cannot_serve_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="in memory belongs to one connection"):
         SQLAlchemyRepository(create_engine("sqlite://"))
-    other = SimpleNamespace(dialect=SimpleNamespace(name="mysql"))
+    other = create_engine("sqlite:///other.sqlite")
+    other.dialect.name = "mysql"
     with pytest.raises(ValueError, match="mysql is not supported: give an engine of sqlite or postgresql"):
-        SQLAlchemyRepository(cast("Engine", other))
+        SQLAlchemyRepository(other)
 
 
 _WORKER = """
