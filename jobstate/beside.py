@@ -6,6 +6,7 @@ import asyncio
 import logging
 from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import copy_context
 from threading import Lock, Thread
 
 from jobstate.context import Context
@@ -23,9 +24,9 @@ async def run_job_in_thread(jobs: Jobs, delivery: Delivery, handler: Handler, *,
     dropped, `context.cancelled` says so, and it keeps no process from its end. The job of a handler that exits is given back.
     """
     run = _Run()
-    Thread(
-        target=run.work, args=(jobs, delivery, handler, retry_exceptions), name=f"run-{delivery.job_id}", daemon=True
-    ).start()
+    work = copy_context().run  # the caller's trace goes on in the thread
+    arguments = (run.work, jobs, delivery, handler, retry_exceptions)
+    Thread(target=work, args=arguments, name=f"run-{delivery.job_id}", daemon=True).start()
     try:
         return await asyncio.wrap_future(run.result)
     except asyncio.CancelledError:

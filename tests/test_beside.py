@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from threading import Event as Flag
 from typing import Any
 
@@ -158,3 +159,18 @@ def test_options_reach_the_run(jobs: Jobs, retry_exceptions: bool) -> None:
         assert result.fate is (RunFate.RELEASED if retry_exceptions else RunFate.FAILED)
 
     run(main)
+
+
+def test_the_callers_context_goes_on_in_the_thread() -> None:
+    """A trace, for example."""
+    seen: list[str] = []
+    trace: ContextVar[str] = ContextVar("trace")
+    jobs = Jobs(MemoryRepository())
+    job = jobs.create("/x", {}, organization_id="org")
+
+    async def main() -> None:
+        trace.set("of the caller")
+        await run_job_in_thread(jobs, job.delivery, lambda _request, _context: seen.append(trace.get("none")))
+
+    run(main)
+    assert seen == ["of the caller"]
