@@ -19,8 +19,8 @@ from tests.engines.scene import ENDPOINT, ORG, Scene, scene_of
 
 
 def _some(names: list[str]) -> list[Any]:
-    """Two of them in every run, the others where all of it is run."""
-    return [name if name in ("database", "celery") else pytest.param(name, marks=pytest.mark.full) for name in names]
+    """One of them in every run, the others where all of it is run."""
+    return [name if name == "database" else pytest.param(name, marks=pytest.mark.full) for name in names]
 
 
 CARRIERS = [name for name, engine in ENGINES.items() if engine.has_deliveries]
