@@ -140,4 +140,5 @@ def soak(scene: Scene, *, jobs: int, kills: int, restarts: int) -> None:
 
         scene.until(all_finished, "the end of all jobs", 180)
     scene.check(ids)
-    assert sum(scene.events(job_id)[Event.RELEASE] for job_id in ids) >= jobs // 10
+    killed = 2 * kills  # at most, in their first attempt: then they did not come to fail
+    assert sum(scene.events(job_id)[Event.RELEASE] for job_id in ids) >= jobs // 10 - killed
