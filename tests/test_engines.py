@@ -140,5 +140,5 @@ def soak(scene: Scene, *, jobs: int, kills: int, restarts: int) -> None:
 
         scene.until(all_finished, "the end of all jobs", 180)
     scene.check(ids)
-    killed = 2 * kills  # at most, in their first attempt: then they did not come to fail
+    killed = 4 * kills  # at most, of those that run in one worker: in their first attempt they did not come to fail
     assert sum(scene.events(job_id)[Event.RELEASE] for job_id in ids) >= jobs // 10 - killed
