@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
 from typing import Any
@@ -184,14 +185,15 @@ def test_many_threads_lose_nothing() -> None:
     assert {repository.load(job.id).version for job in jobs} == {2}
 
 
-def test_a_bound_face_gathers_nothing() -> None:
+def test_a_bound_face_gathers_nothing(tmp_path: Path) -> None:
     """What is the host's transaction is no other's."""
 
-    engine = create_engine("sqlite:///unused.sqlite")
+    engine = create_engine(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
     gathering = Jobs(SQLAlchemyRepository(engine)).gathering()
     assert gathering._ports.gatherer is not None
     with engine.connect() as connection:
         assert gathering.bind(connection)._ports.gatherer is None
+    engine.dispose()
 
 
 # Awaited
