@@ -85,11 +85,7 @@ class Gatherer:
         if self._is_held_up(ask):
             self._wait(ask)
         if not ask.done:
-            try:
-                while not ask.done:
-                    self._send()
-            finally:
-                self._pass_on()
+            self._lead(ask)
         if ask.answer is not None:
             raise ask.answer
 
@@ -107,13 +103,26 @@ class Gatherer:
         try:
             _ = ask.turn.acquire()
         except BaseException:  # an interrupt, in the main thread
-            with self._lock:
-                if ask in self._waiting:
-                    self._waiting.remove(ask)
-                its_turn = not ask.done and not ask.turn.locked()
-            if its_turn:
-                self._pass_on()
+            self._leave(ask, leads=not ask.done and not ask.turn.locked())
             raise
+
+    def _lead(self, ask: _Ask) -> None:
+        """Send until it is answered."""
+        try:
+            while not ask.done:
+                self._send()
+        finally:
+            self._leave(ask, leads=True)
+
+    def _leave(self, ask: _Ask, *, leads: bool) -> None:
+        """Wait no longer, answered or not; who leads gives the next one its turn, if any waits."""
+        with self._lock:
+            if ask in self._waiting:
+                self._waiting.remove(ask)
+            if leads:
+                self._sending = bool(self._waiting)
+                if self._waiting:
+                    self._waiting[0].wake()
 
     def _send(self) -> None:
         if self._linger:
@@ -130,13 +139,6 @@ class Gatherer:
             raise
         finally:
             _tell(batch, answers)
-
-    def _pass_on(self) -> None:
-        """The next one's turn, if any waits."""
-        with self._lock:
-            self._sending = bool(self._waiting)
-            if self._waiting:
-                self._waiting[0].wake()
 
     def _answers(self, transitions: Sequence[Accepted]) -> Sequence[Exception | None]:
         if len(transitions) > 1:

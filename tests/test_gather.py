@@ -11,6 +11,7 @@ from threading import Event as Flag
 from threading import Thread
 from typing import Any
 
+import pytest
 from sqlalchemy import create_engine
 
 from jobstate import (
@@ -172,6 +173,25 @@ def test_who_is_interrupted_while_sending_leaves_the_others_an_unknown_outcome()
     assert sorted(type(error).__name__ for error in told) == ["KeyboardInterrupt", "OutcomeUnknownError"]
     repository.error = None
     assert answer(gatherer, cancelled(jobs[2])) is None
+
+
+def test_who_is_interrupted_before_sending_leaves_the_turn_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """His own save was not made, and nobody waits for him."""
+    repository = MemoryRepository()
+    first, second = made(repository, 2)
+    gatherer = Gatherer(repository, linger=0.001)
+
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("jobstate.gather.time.sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            gatherer.save(cancelled(first))
+    saving = Thread(target=answer, args=(gatherer, cancelled(second)), daemon=True)
+    saving.start()
+    saving.join(SOON)
+    assert [repository.load(job.id).status for job in (first, second)] == ["queued", "cancelled"]
 
 
 def test_many_threads_lose_nothing() -> None:
