@@ -109,18 +109,36 @@ def test_a_dispatcher_that_delays_in_a_wrong_way_is_caught_by_its_clause(
     assert found == set() if not number else number in found, found
 
 
-def broken_clauses(broken: type[MemoryDispatcher], letter: str, folder: Path) -> set[str]:
-    """The clauses of this letter that a dispatcher in memory, which writes to no database, breaks."""
+@pytest.mark.parametrize("number", ["D05", "L03"])
+def test_a_dispatcher_that_takes_no_notice_of_its_transaction_is_caught(
+    number: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "DEADLINE", 4.0)
+    case = clauses(DispatcherContract)[number]
+    contract = held(dispatchers.TakesNoNoticeOfItsTransaction)
+    with pytest.raises(AssertionError, match="delivered, and never dispatched"):
+        getattr(contract, case)(tmp_path)
+
+
+def held(made: type[MemoryDispatcher]) -> DispatcherContract:
+    """The contract of a dispatcher in memory."""
 
     class Held(DispatcherContract):
         def open_dispatcher(self, folder: Path) -> MemoryDispatcher:
-            return broken()
+            return made()
 
         def received(self, dispatcher: Any) -> list[Delivery]:
             return list(iter(dispatcher.take, None))
 
-    asked = {number: name for number, name in clauses(Held).items() if number[0] == letter and number not in ("D05", "L03")}
-    return {number for number, name in asked.items() if breaks(getattr(Held(), name), folder)}
+    return Held()
+
+
+def broken_clauses(broken: type[MemoryDispatcher], letter: str, folder: Path) -> set[str]:
+    """The clauses of this letter that a dispatcher in memory, which writes to no database, breaks."""
+    contract = held(broken)
+    every = clauses(DispatcherContract).items()
+    asked = {number: name for number, name in every if number[0] == letter and number not in ("D05", "L03")}
+    return {number for number, name in asked.items() if breaks(getattr(contract, name), folder)}
 
 
 @pytest.mark.parametrize(("broken", "number"), [(MemoryArtifactStore, ""), *STORES])

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from threading import Barrier, Event, Lock, Thread
 from threading import enumerate as all_threads
@@ -34,6 +35,7 @@ from jobstate import (
 from jobstate.adapters.sqlalchemy import AsyncSQLAlchemyRepository, SQLAlchemyRepository
 from jobstate.cli.source import handler_named
 from jobstate.memory import AsyncMemoryRepository, MemoryDispatcher, MemoryRepository
+from jobstate.testing import ManualClock
 from tests.postgresql import ASYNC, async_engine_of, emptied, engine_of
 from tests.support import ENDPOINT, ORG
 
@@ -198,7 +200,7 @@ def listeners(engine: Engine) -> list[int]:
 
 
 def test_an_idle_worker_is_woken_by_each_thing_that_queues_a_job(engine: Engine) -> None:
-    """By a create, a retry, a commit of the host's, and a rescue; its own look never comes."""
+    """By a create, a retry, and a commit of the host's; its own look never comes."""
     jobs = Jobs(SQLAlchemyRepository(engine), policy=Policy(max_attempts=1))
     seen: list[int] = []
 
@@ -216,6 +218,18 @@ def test_an_idle_worker_is_woken_by_each_thing_that_queues_a_job(engine: Engine)
             jobs.bind(connection).create(ENDPOINT, {"number": 3}, organization_id=ORG)
         until(lambda: len(seen) == 3)
     assert seen == [1, 1, 3]
+
+
+def test_what_a_sweep_has_queued_is_told_too(engine: Engine) -> None:
+    policy = Policy(backoff=timedelta(0))
+    jobs = Jobs(SQLAlchemyRepository(engine), policy=policy)
+    create(jobs)
+    jobs.take(1)
+    listener = jobs.listen()
+    late = Jobs(SQLAlchemyRepository(engine), policy=policy, clock=ManualClock(int(time.time()) + 3600))
+    assert late.rescue().moved == 1
+    assert listener.wait(SOON)
+    listener.close()
 
 
 def test_many_creates_are_few_notices_and_all_run(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,12 @@ class Delaying(MemoryDispatcher):
         return super().take()
 
 
+class TakesNoNoticeOfItsTransaction(Delaying):
+    """Takes a delivery whether its transaction commits or not."""
+
+    transactional = True
+
+
 class TakesNoNoticeOfTheTime(Delaying):
     def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:
         return self.dispatch(delivery, task_name)

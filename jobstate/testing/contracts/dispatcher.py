@@ -11,12 +11,17 @@ from typing import Any
 from jobstate.drivers import Ports
 from jobstate.effects import Dispatch, Flow, Insert, Load, Now, Revoke, SaveAndDispatch
 from jobstate.errors import JobNotFoundError, StaleJobError
+from jobstate.extra import needs_extra
+from jobstate.lifecycle import Accepted
 from jobstate.lifecycle.creation import creation_record
 from jobstate.memory import AsyncMemoryArtifactStore, AsyncMemoryRepository, MemoryArtifactStore, MemoryRepository
 from jobstate.model import Delivery, evolve
 from jobstate.ports import AsyncDispatcher, AsyncRepository, Dispatcher, Repository
 from jobstate.testing.contracts.clauses import Async, Capability, Contract, Hook, Sync, clause, clock
 from jobstate.testing.contracts.repository import IDS, example, insert, refused, transition
+
+with needs_extra("testing"):
+    import pytest
 
 DEADLINE = 30.0
 """Seconds after which what has not arrived is lost."""
@@ -44,6 +49,15 @@ def check_received(received: Iterable[Delivery], expected: Iterable[Delivery]) -
 def arrived(*expected: Delivery) -> Flow[None]:
     """All of these have been delivered at least once, and nothing else has."""
     check_received((yield from Hook("_received_until", (set(expected).issubset,))), expected)
+
+
+class _UndoneError(Exception):
+    """Ends a transaction in which a delivery was taken."""
+
+
+def rolled_back(saved: Accepted, given: Delivery, task_name: str, not_before: int | None = None) -> Flow[None]:
+    """A save whose transaction takes a delivery, and is then rolled back."""
+    yield from Hook("_rolled_back", (saved, given, task_name, not_before))
 
 
 class DispatcherCases(Contract):
@@ -91,6 +105,7 @@ class DispatcherCases(Contract):
         stale = transition(evolve(other, {"version": 4}))
         yield from refused(SaveAndDispatch(stale, delivery(1, 8), "task-2"), StaleJobError)
         saved = transition(job)
+        yield from rolled_back(saved, delivery(0, 7), "task-undone")
         yield from SaveAndDispatch(saved, delivery(0, 9), "task-3")
         yield from arrived(job.delivery, delivery(0, 9))
         yield from refused(Load(IDS[2]), JobNotFoundError)
@@ -119,14 +134,16 @@ class DispatcherCases(Contract):
 
     @clause("L03", Capability.TRANSACTION, Capability.DELAY)
     def test_L03_a_delayed_delivery_goes_with_its_transaction(self) -> Flow[None]:
-        """Committed: delivered, in its time. Refused: not."""
+        """Committed: delivered, in its time. Refused or rolled back: not."""
         due = (yield from Now()) + DELAY
         job, other = example(0), example(1, version=5)
         assert (yield from Insert(job, creation_record(job), "task-1", due)) is None
         assert (yield from insert(other)) is None
         stale = transition(evolve(other, {"version": 4}))
         yield from refused(SaveAndDispatch(stale, delivery(1, 8), "task-2", due - DELAY), StaleJobError)
-        yield from SaveAndDispatch(transition(job), delivery(0, 9), "task-3", due)
+        saved = transition(job)
+        yield from rolled_back(saved, delivery(0, 7), "task-undone", due - DELAY)
+        yield from SaveAndDispatch(saved, delivery(0, 9), "task-3", due)
         yield from arrived(job.delivery, delivery(0, 9))
         early = due - time.time()
         assert early < EARLY, f"they came {early:.1f} s before their time"
@@ -174,6 +191,14 @@ class DispatcherContract(Sync, DispatcherCases):
     def _forget(self, ports: Ports) -> None:
         self._received = []
 
+    def _rolled_back(self, ports: Ports, saved: Accepted, given: Delivery, task_name: str, not_before: int | None) -> None:
+        def take_and_fail(transaction: Any) -> None:
+            ports.dispatch(given, task_name, not_before, transaction=transaction)
+            raise _UndoneError
+
+        with pytest.raises(_UndoneError):
+            ports.repository.save(saved, within=take_and_fail)
+
 
 class AsyncDispatcherContract(Async, DispatcherCases):
     """The contract of an `AsyncDispatcher`: the same, awaited."""
@@ -214,3 +239,13 @@ class AsyncDispatcherContract(Async, DispatcherCases):
 
     async def _forget(self, ports: Ports) -> None:
         self._received = []
+
+    async def _rolled_back(
+        self, ports: Ports, saved: Accepted, given: Delivery, task_name: str, not_before: int | None
+    ) -> None:
+        async def take_and_fail(transaction: Any) -> None:
+            await ports.dispatch(given, task_name, not_before, transaction=transaction)
+            raise _UndoneError
+
+        with pytest.raises(_UndoneError):
+            await ports.repository.save(saved, within=take_and_fail)
