@@ -86,8 +86,9 @@ def fields(response: Any) -> list[str]:
 
 @contextmanager
 def serving(app: FastAPI) -> Generator[str]:
-    """The address of a real server on loopback."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="on", timeout_graceful_shutdown=5))
+    """The address of a real server on loopback. It closes no idle connection: a slow client might just use it again."""
+    config = uvicorn.Config(app, port=0, log_level="error", lifespan="on", timeout_graceful_shutdown=5, timeout_keep_alive=600)
+    server = uvicorn.Server(config)
     sockets = [server.config.bind_socket()]
     thread = Thread(target=server.run, args=(sockets,))
     thread.start()
