@@ -2,14 +2,16 @@
 
 A pytest plugin. Its run loop first runs all tests under coverage, which says what tests run each line and how long they take.
 Then a fork for each mutant gets the mutated function's code in the place of the old one, and runs the tests of the changed
-lines, of each function a case in turn, while the budget lasts. What is evaluated on import cannot be put in so: `cold` runs it.
+lines, of each test function a case in turn, while the budget lasts; then, with a budget of its own, other tests of the mutated
+function: coverage loses lines behind a `throw` into a generator. What is evaluated on import cannot be put in so: `cold` runs
+it.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from inspect import getattr_static
 from time import process_time
 from types import CodeType, FunctionType
@@ -22,8 +24,8 @@ from mutation.choice import within_budget
 from mutation.forks import Status, give_time, watched
 from mutation.mutants import ROOT, Mutant
 
-LEFT_OUT = "not sqlite and not test_code_in_the_documents and not of_its_page and not skeleton"
-"""What runs in memory too; code of the documents, which takes seconds and asserts little."""
+CHOSEN = "not postgresql and (not sqlite or taking)"
+"""What runs in memory too is left out; in SQLite's transaction a worker takes jobs in another way."""
 
 
 class Warm:
@@ -75,19 +77,31 @@ class Warm:
         return Status.IMPORT if imported else Status.SURVIVED if tests else Status.UNTESTED
 
     def _tests(self, mutant: Mutant) -> list[str]:
-        lines = self.lines[mutant.file]
-        found = {test for line in mutant.lines for test in lines.get(line, ()) if test}
-        return within_budget(found, self.durations, self.budget)
+        on_lines = self._of_lines(mutant, mutant.lines)
+        near = self._of_lines(mutant, lines_of(mutant)) - on_lines
+        return [test for tests in (on_lines, near) for test in within_budget(tests, self.durations, self.budget)]
+
+    def _of_lines(self, mutant: Mutant, lines: Iterable[int]) -> set[str]:
+        seen = self.lines[mutant.file]
+        return {test for line in lines for test in seen.get(line, ()) if test}
 
 
 def _pairs(items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, pytest.Item | None]]:
     return zip(items, [*items[1:], None], strict=True)
 
 
+def lines_of(mutant: Mutant) -> set[int]:
+    """The lines of the function that is mutated, but for its first, which runs on import."""
+    function = _living(mutant)
+    if function is None:
+        return set()
+    code = function.__code__
+    return {line for *_, line in code.co_lines() if line is not None and line > code.co_firstlineno}
+
+
 def put_in(mutant: Mutant) -> bool:
     """Give the living function the mutated code; False when there is no such function, or its code is the same."""
-    module = sys.modules[mutant.file.removesuffix(".py").replace("/", ".")]
-    function = _function(module, mutant.function)
+    function = _living(mutant)
     if function is None:
         return False
     code = _code(compile(mutant.source, str(ROOT / mutant.file), "exec"), mutant.function)
@@ -95,6 +109,10 @@ def put_in(mutant: Mutant) -> bool:
         return False
     function.__code__ = code
     return True
+
+
+def _living(mutant: Mutant) -> FunctionType | None:
+    return _function(sys.modules[mutant.file.removesuffix(".py").replace("/", ".")], mutant.function)
 
 
 def _function(owner: Any, name: str) -> FunctionType | None:
@@ -151,4 +169,4 @@ def options(folder: str) -> list[str]:
         "no:xdist",
         "-x",
     ]
-    return [*quiet, f"--basetemp={folder}", "-o", "tmp_path_retention_policy=none", "-k", LEFT_OUT]
+    return [*quiet, f"--basetemp={folder}", "-o", "tmp_path_retention_policy=none", "-k", CHOSEN]
