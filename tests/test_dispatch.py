@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobstate import DispatchError, Event, IllegalTransitionError, Job, JobError, run_job
+from jobstate import DispatchError, Event, IllegalTransitionError, Job, JobError, JobNotFoundError, Jobs, run_job
 from jobstate.drivers import run
 from jobstate.flows.commands import change
 from jobstate.flows.dispatch import DISPATCH_DELAYED
@@ -104,6 +104,25 @@ def test_a_job_that_is_not_due_waits_for_the_sweep_without_a_warning(world: Worl
     world.clock.advance(60)
     assert world.jobs.sweep().relay.moved == 1
     assert drain(world) == [job.delivery]
+
+
+def test_a_job_is_dispatched_on_demand_by_its_own_organization_only(world: World) -> None:
+    bare = Jobs(world.others._ports.repository, clock=world.clock).for_organization(ORG)
+    job = bare.create("/x", {})
+    with pytest.raises(JobNotFoundError):
+        world.jobs.for_organization("org_b").dispatch(job.id)
+    assert drain(world) == []
+    assert world.ours.dispatch(job.id).dispatch_count == 1
+    assert drain(world) == [job.delivery]
+
+
+def test_a_dispatch_on_demand_that_fails_leaves_the_job_as_it_was(world: World) -> None:
+    bare = Jobs(world.others._ports.repository, clock=world.clock).for_organization(ORG)
+    job = bare.create("/x", {})
+    world.dispatcher.fail("dispatch", DOWN)
+    told = world.jobs.dispatch(job.id)
+    assert (told.dispatch_pending, codes(told), told.version) == (True, [], job.version)
+    assert events(world, job) == ["created"]
 
 
 # Delayed
