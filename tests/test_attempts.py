@@ -24,6 +24,7 @@ from jobstate import (
     JobWarning,
     LeaseLostError,
     Policy,
+    TransitionError,
     decide,
 )
 from jobstate.drivers import Ports, run, run_async
@@ -75,6 +76,17 @@ def test_a_result_with_artifacts_that_was_brought_before_is_known_as_such(world:
     assert twin.complete(1, artifacts=PARTS).status == "completed"
     assert twin.ended is Event.COMPLETE
     assert world.artifacts.calls.count("put") == puts, "what is shown already is not put again"
+
+
+def test_a_result_with_other_artifacts_is_another_result(world: World) -> None:
+    attempt = world.start(world.create())
+    twin = _twin(attempt)
+    attempt.complete(1, artifacts=PARTS)
+    before = world.row(attempt.job_id)
+    with pytest.raises(TransitionError) as caught:
+        twin.complete(1, artifacts={name: b"other" + data for name, data in PARTS.items()})
+    assert caught.value.code == "already_finished"
+    assert world.row(attempt.job_id) == before
 
 
 @pytest.mark.parametrize("retryable", [True, False])
