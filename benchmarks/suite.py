@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,11 +127,12 @@ def run_engines() -> None:
 
 def run_peers() -> None:
     """Those who keep their queue in PostgreSQL too, with commits that wait for the disk, and in memory."""
-    from benchmarks import peers
+    from benchmarks import oban, peers
 
+    more = (oban.Oban,) if find_spec("oban") else ()
     for kind, durable in KINDS.items():
         with _postgresql(durable) as url:
-            peers.lives(url, kind)
+            peers.lives(url, kind, *more)
 
 
 def run_processes() -> None:
