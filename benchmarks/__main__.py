@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         PACE.most = asked.rounds or ROUNDS
         if asked.in_turn:
             PACE.turn = against.turn
-            against.turn()
+            against.wait()
         for name in asked.parts or PARTS:
             PARTS[name]()
     if asked.json:

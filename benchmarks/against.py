@@ -12,10 +12,10 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from benchmarks.measure import Result, report
 from benchmarks.record import ROOT, results_of
@@ -26,12 +26,17 @@ ROUNDS = 5
 _TURN = "the next round\n"
 
 
+def wait() -> None:
+    """In a process of a pair: wait for its turn. Ends the process when nobody is there to say when."""
+    if not sys.stdin.readline():
+        raise SystemExit(1)
+
+
 def turn() -> None:
-    """In a process of a pair: let the other one go on, and wait. Ends the process when nobody is there to say when."""
+    """The same before each round: the other one goes on meanwhile."""
     sys.stdout.write(_TURN)
     sys.stdout.flush()
-    if not sys.stdin.readline():
-        raise SystemExit("the other side has ended")
+    wait()
 
 
 def compare(revision: str, parts: Sequence[str], rounds: int = ROUNDS, pairs: int = PAIRS) -> list[Result]:
@@ -76,36 +81,32 @@ def _folders(revision: str) -> Generator[tuple[Path, Path]]:
 
 def _pair(folders: Sequence[Path], parts: Sequence[str], rounds: int) -> dict[Path, list[Result]]:
     """The results of a process in each folder."""
-    with _process(folders[0], parts, rounds) as one, _process(folders[1], parts, rounds) as other:
-        going = [one, other]
-        for process in going:
-            _reached(process)
+    with ExitStack() as stack:
+        going = [stack.enter_context(_process(folder, parts, rounds)) for folder in folders]
         while going:
-            going = [process for process in going if _went_on(process)]
-    for folder, process in zip(folders, (one, other), strict=True):
-        if process.returncode != 0:
-            raise SystemExit(f"--against: the benchmarks of now do not run on the jobstate of {folder.name}")
+            going = [goes_on for goes_on in going if goes_on()]
     return {folder: results_of((folder / "results.json").read_text()) for folder in folders}
 
 
-def _process(folder: Path, parts: Sequence[str], rounds: int) -> subprocess.Popen[str]:
+@contextmanager
+def _process(folder: Path, parts: Sequence[str], rounds: int) -> Generator[Callable[[], bool]]:
+    """A process in a folder: what lets it go on to its next round, and answers False when it has none.
+
+    That raises SystemExit when the process has failed.
+    """
     command = [sys.executable, "-m", "benchmarks", *parts, "--in-turn", "--rounds", str(rounds), "--json", "results.json"]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process:
+        said = process.stdout
+        assert said is not None
 
+        def goes_on() -> bool:
+            print("go on", file=process.stdin, flush=True)
+            if _TURN in iter(said.readline, ""):
+                return True
+            if process.wait() != 0:
+                raise SystemExit(f"--against: the benchmarks do not run on the jobstate of {folder.name}")
+            return False
 
-def _went_on(process: subprocess.Popen[str]) -> bool:
-    """Let it go on to its next round. False when it has none."""
-    told: IO[Any] | None = process.stdin
-    assert told is not None
-    told.write("go on\n")
-    told.flush()
-    return _reached(process)
-
-
-def _reached(process: subprocess.Popen[str]) -> bool:
-    """Wait until it waits for its turn. False when it ended."""
-    assert process.stdout is not None
-    return any(line == _TURN for line in process.stdout)
+        yield goes_on

@@ -1,6 +1,6 @@
 """The ratios of a run as a picture: SVG, light or dark as its reader's system is.
 
-A line for each result, on an axis of powers: from the smallest to the largest ratio of a round a bar, at the median a dot, at
+A line for each result, on an axis of logarithms: from the smallest to the largest ratio of a round a bar, at the median a dot, at
 the ratio that is asked for a tick. A dot right of its tick has missed, and is a ring. `python -m benchmarks.plot FILE` draws
 the JSON of a run anew.
 """
@@ -81,8 +81,10 @@ def svg(results: Sequence[Result], caption: str) -> str:
 
 
 def caption_of(where: dict[str, Any]) -> str:
-    """In a line, where and on what it was measured."""
-    words = f"{where['date'][:10]}, revision {str(where['revision'])[:10]}, {where['python']}, {where['cpus']} CPUs"
+    """In a line, where and on what it was measured; `+` behind a revision: with changes that are not committed."""
+    revision = str(where["revision"])
+    revision = revision[:10] + "+" * revision.endswith("+")
+    words = f"{where['date'][:10]}, revision {revision}, {where['python']}, {where['cpus']} CPUs"
     return f"{words} ({where['processor']}), load {where['load']} at the beginning"
 
 

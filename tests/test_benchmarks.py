@@ -120,6 +120,7 @@ def test_the_revision_is_marked_when_files_differ_from_it(tmp_path: Path) -> Non
     assert re.fullmatch("[0-9a-f]{40}", revision)
     (tmp_path / "jobstate" / "__init__.py").write_text("TIME = 2\n")
     assert record.revision(tmp_path) == f"{revision}+"
+    assert f"revision {revision[:10]}+," in plot.caption_of({**record.about(), "revision": f"{revision}+"})
 
 
 def _groups(root: Xml.Element) -> list[Xml.Element]:
