@@ -1,7 +1,7 @@
 """The ratios of a run as a picture: SVG, light or dark as its reader's system is.
 
-A line for each result, on an axis of logarithms: from the smallest to the largest ratio of a round a bar, at the median a dot, at
-the ratio that is asked for a tick. A dot right of its tick has missed, and is a ring. `python -m benchmarks.plot FILE` draws
+A line for each result, on an axis of logarithms: from the smallest to the largest ratio of a round a bar, at the median a dot,
+at the ratio that is asked for a tick. A dot right of its tick has missed, and is a ring. `python -m benchmarks.plot FILE` draws
 the JSON of a run anew.
 """
 

@@ -14,6 +14,7 @@ from typing import Any
 from xml.etree import ElementTree as Xml
 
 import pytest
+from sqlalchemy import URL
 
 from benchmarks import measure, plot, record, suite
 from benchmarks.measure import PACE, Result, compare, compare_seconds, heading, report
@@ -195,6 +196,16 @@ def test_errors_and_saves_in_vain_are_counted(tmp_path: Path, monkeypatch: pytes
     repository.save_many([decision, decision])
     assert Counting.conflicts == 3
     engine.dispose()
+
+
+def test_processes_take_turns_at_whole_lives_and_none_is_in_vain(server: URL) -> None:
+    from benchmarks import processes
+
+    processes.lives(server, jobs=12, counts=(1, 3), rounds=2)
+    lives, *vain = measure.RESULTS
+    assert lives.title.startswith("a life, 12 jobs by 3 processes / by one")
+    assert [len(lives.rows), len(vain)] == [2, 2]
+    assert [each.rows for each in vain] == [((0.0, 12.0),) * 2] * 2
 
 
 # The command, in a repository of a test's own: its jobstate is a constant, and its suite tells that as a time.
