@@ -32,23 +32,31 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the parts that are asked for, all by default."""
+    """Run the parts that are asked for, all by default. What was measured is written also when something breaks it off."""
     asked, where = options(arguments), about()
     print(f"{caption_of(where)}\n\n{heading('now / then' if asked.against else 'first / second')}", flush=True)
-    if asked.against:
-        against.compare(asked.against, asked.parts or list(PARTS), asked.rounds or against.ROUNDS)
-    else:
-        PACE.most = asked.rounds or ROUNDS
-        if asked.in_turn:
-            PACE.turn = against.turn
-            against.wait()
-        for name in asked.parts or PARTS:
-            PARTS[name]()
-    if asked.json:
-        asked.json.write_text(record(where, RESULTS))
-    if asked.plot:
-        asked.plot.write_text(svg(RESULTS, caption_of(where)))
+    try:
+        measure(asked)
+    finally:
+        if asked.json:
+            asked.json.write_text(record(where, RESULTS))
+        if asked.plot:
+            asked.plot.write_text(svg(RESULTS, caption_of(where)))
     return int(asked.check and any(result.missed for result in RESULTS))
+
+
+def measure(asked: argparse.Namespace) -> None:
+    """All comparisons, one after the other."""
+    parts = asked.parts or list(PARTS)
+    if asked.against:
+        against.compare(asked.against, parts, asked.rounds or against.ROUNDS)
+        return
+    PACE.most = asked.rounds or ROUNDS
+    if asked.in_turn:
+        PACE.turn = against.turn
+        against.wait()
+    for name in parts:
+        PARTS[name]()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -79,7 +79,7 @@ def process(address: str, parent: Connection) -> None:
         Counting.conflicts = 0
         for _ in range(share):
             ours.create("/v1/words", {"text": "to be or not to be"})
-        worker = Worker(jobs, lambda request, _: len(request["text"]), concurrency=AT_ONCE)
+        worker = Worker(jobs, lambda request, _: len(request["text"]), concurrency=AT_ONCE, poll=0.1)
         thread = threading.Thread(target=worker.run)
         thread.start()
         parent.recv()
@@ -90,17 +90,20 @@ def process(address: str, parent: Connection) -> None:
 
 
 @contextmanager
-def started(address: str) -> Generator[Connection]:
-    """A process, that is ready."""
+def started(address: str, count: int) -> Generator[list[Connection]]:
+    """So many processes, all of them ready."""
     spawn = multiprocessing.get_context("spawn")
-    ours, its = spawn.Pipe()
-    child = spawn.Process(target=process, args=(address, its), daemon=True)
-    child.start()
-    its.close()
-    ours.recv()
-    yield ours
-    ours.send(0)
-    child.join()
+    pipes = [spawn.Pipe() for _ in range(count)]
+    children = [spawn.Process(target=process, args=(address, its), daemon=True) for _, its in pipes]
+    for child, (_, its) in zip(children, pipes, strict=True):
+        child.start()
+        its.close()
+    for ours, _ in pipes:
+        ours.recv()
+    yield [ours for ours, _ in pipes]
+    for child, (ours, _) in zip(children, pipes, strict=True):
+        ours.send(0)
+        child.join()
 
 
 def lives(url: URL, jobs: int = JOBS, counts: Sequence[int] = COUNTS, rounds: int = ROUNDS) -> None:
@@ -109,8 +112,7 @@ def lives(url: URL, jobs: int = JOBS, counts: Sequence[int] = COUNTS, rounds: in
     SQLAlchemyRepository(engine).create_schema()
     address = url.render_as_string(hide_password=False)
     dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(dsn, autocommit=True) as seen, ExitStack() as stack:
-        working = [stack.enter_context(started(address)) for _ in range(max(counts))]
+    with psycopg.connect(dsn, autocommit=True) as seen, started(address, max(counts)) as working:
         found = [[_round(seen, working[:count], jobs) for count in counts] for _ in turns(rounds)][1:]
     for number, count in enumerate(counts):
         if count > 1:
