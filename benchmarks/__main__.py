@@ -6,6 +6,7 @@ Needs what the tests need, and the extra `benchmarks`. Installs nothing; starts 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,4 +61,5 @@ def measure(asked: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # servers are stopped, files are written
     sys.exit(main())
