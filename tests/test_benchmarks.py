@@ -227,7 +227,8 @@ PARTS = {{"tiny": tiny}}
 
 
 def _git(folder: Path, *arguments: str) -> None:
-    who = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null"]
+    settings = ("user.name=test", "user.email=test@localhost", "commit.gpgsign=false", "core.hooksPath=/dev/null")
+    who = [word for setting in settings for word in ("-c", setting)]
     subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
 
 
