@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,23 +42,17 @@ def turn() -> None:
 def compare(revision: str, parts: Sequence[str], rounds: int = ROUNDS, pairs: int = PAIRS) -> list[Result]:
     """Print and keep a line for each comparison: the time of its first way now, and at `revision`.
 
-    Now is the folder as it is, with what is not committed. Raises SystemExit when there is no such revision, or when the
+    Now is the folder as it is, with what is not committed. A count that was 0 has no ratio, and is left out. Raises SystemExit when there is no such revision, or when the
     benchmarks do not run on it.
     """
     with _folders(revision) as (now, then):
         both = [_pair((now, then) if number % 2 else (then, now), parts, rounds) for number in range(pairs)]
-    rows: dict[str, list[tuple[float, float]]] = {}
-    units: dict[str, str] = {}
+    rows: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for found in both:
-        for ours, theirs in zip(found[now], found[then], strict=True):
-            units[ours.title] = ours.unit
-            rows.setdefault(ours.title, []).extend(_first(ours, theirs))
-    return [report(title, pairs_of, units[title]) for title, pairs_of in rows.items()]
-
-
-def _first(now: Result, then: Result) -> Iterator[tuple[float, float]]:
-    for (ours, _), (theirs, _) in zip(now.rows, then.rows, strict=True):
-        yield ours, theirs
+        for ours, its in zip(found[now], found[then], strict=True):
+            firsts = [(mine[0], other[0]) for mine, other in zip(ours.rows, its.rows, strict=True)]
+            rows.setdefault((ours.title, ours.unit), []).extend(firsts)
+    return [report(title, pairs_of, unit) for (title, unit), pairs_of in rows.items() if all(its for _, its in pairs_of)]
 
 
 @contextmanager
