@@ -42,8 +42,8 @@ def turn() -> None:
 def compare(revision: str, parts: Sequence[str], rounds: int = ROUNDS, pairs: int = PAIRS) -> list[Result]:
     """Print and keep a line for each comparison: the time of its first way now, and at `revision`.
 
-    Now is the folder as it is, with what is not committed. A count that was 0 has no ratio, and is left out. Raises SystemExit when there is no such revision, or when the
-    benchmarks do not run on it.
+    Now is the folder as it is, with what is not committed. A count that was 0 has no ratio, and is left out. Raises SystemExit
+    when there is no such revision, or when the benchmarks do not run on it.
     """
     with _folders(revision) as (now, then):
         both = [_pair((now, then) if number % 2 else (then, now), parts, rounds) for number in range(pairs)]
