@@ -43,7 +43,7 @@ class Lives(NamedTuple):
 
 
 class Counting(SQLAlchemyRepository):
-    """A repository that counts the answers that are errors: what PostgreSQL does not serialize, and deadlocks, are among them."""
+    """A repository that counts the answers that are errors, what PostgreSQL does not serialize and deadlocks among them."""
 
     conflicts = 0
 
