@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 ROUNDS = 15
-WIDTH = 88
+WIDTH = 92
 """Of the column of titles, in characters."""
 
 
