@@ -253,9 +253,9 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _run(folder: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120, **options)
 
 
 def _results(folder: Path) -> list[dict[str, Any]]:
@@ -293,6 +293,12 @@ def test_two_revisions_are_measured_round_by_round_in_turn(checkout: Path) -> No
     assert "now / then" in ran.stdout
     told = (checkout.parent / "log").read_text().split()
     assert told == ["1", "3"] * 3 + ["3", "1"] * 3 + ["1", "3"] * 3
+
+
+def test_a_process_of_a_pair_ends_with_the_one_that_started_it(checkout: Path) -> None:
+    ran = _run(checkout, "--in-turn", "--json", "out.json", stdin=subprocess.DEVNULL)
+    assert ran.returncode == 1
+    assert _results(checkout) == []
 
 
 def test_a_revision_that_there_is_not_or_that_the_benchmarks_do_not_run_on_is_told(checkout: Path) -> None:
