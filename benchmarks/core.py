@@ -55,8 +55,8 @@ def _retry() -> Job:
 def accepted() -> None:
     """A retry that is decided and applied, against one trigger with one condition."""
     title = "decide + apply of a retry / one trigger of"
-    compare(f"{title} transitions, one condition", _retry, _Model().retry, 3000)  # type: ignore[attr-defined]  # attached at run time
-    compare(f"{title} python-statemachine, one condition", _retry, _Machine().retry, 300)
+    compare(f"{title} transitions, one condition", _retry, _Model().retry, 3000, asked=0.25)  # type: ignore[attr-defined]  # attached at run time
+    compare(f"{title} python-statemachine, one condition", _retry, _Machine().retry, 300, asked=0.03)
 
 
 def refused() -> None:
@@ -74,7 +74,9 @@ def refused() -> None:
         assert isinstance(refusal, Refused)
         return refusal.legal
 
-    compare("decide, refused / a raised and caught MachineError", lambda: decide(JOB, Event.CANCEL, NOW), raised, 3000)
+    compare(
+        "decide, refused / a raised and caught MachineError", lambda: decide(JOB, Event.CANCEL, NOW), raised, 3000, asked=0.5
+    )
     compare("decide, refused, its legal events read / a MachineError", with_legal, raised, 3000)
 
 
@@ -100,4 +102,4 @@ def flows() -> None:
             repository.save(decision)
             apply(job, decision)
 
-    compare("cancel and retry through Jobs in memory / by hand, without effects", through, by_hand, 200)
+    compare("cancel and retry through Jobs in memory / by hand, without effects", through, by_hand, 200, asked=2.0)

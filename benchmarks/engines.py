@@ -140,7 +140,7 @@ def _compare(engine: Engine, jobs: Jobs, title: str) -> None:
             engine.send()
         engine.work(TASKS)
 
-    compare(f"{title}, 7 rounds", ours, theirs, before=create, rounds=7)
+    compare(title, ours, theirs, before=create, rounds=7)
     create()
     ours()
     assert {jobs.retrieve(job.id).status for job in waiting} == {"completed"}

@@ -127,8 +127,9 @@ def _poller(runner: asyncio.Runner, app: FastAPI, job_id: str) -> Callable[[], N
 
 
 def _compare(title: str, ours: FastAPI, bare: FastAPI, job_id: str, runner: asyncio.Runner) -> None:
-    """The time of the bare one first, so that the ratio is that of requests per second."""
-    compare(f"{CALLS} polls {title}, a bare route / the router", _poller(runner, bare, job_id), _poller(runner, ours, job_id))
+    """At least 0.7 times as many requests per second are asked for."""
+    routed, by_hand = (_poller(runner, app, job_id) for app in (ours, bare))
+    compare(f"{CALLS} polls {title}, the router / a bare route", routed, by_hand, asked=1 / 0.7)
 
 
 def _compare_tenants(title: str, app: FastAPI, job_id: str, runner: asyncio.Runner) -> None:

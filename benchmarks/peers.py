@@ -261,17 +261,17 @@ class Dbos(Contestant):
 PEERS: tuple[type[Contestant], ...] = (PgQueuer, Procrastinate, Dbos)
 
 
-def lives(url: URL, kind: str) -> None:
+def lives(url: URL, kind: str, *more: type[Contestant]) -> None:
     """Each peer against ours, in turn."""
     engine = engine_of(url)
     emptied(engine)
     engine.dispose()
     ours = Jobstate(url)
     ours.open()
-    for make in PEERS:
+    for make in (*PEERS, *more):
         peer = make(url)
         peer.open()
         title = f"a life, one by one and {AT_ONCE} at once, {kind}: jobstate / {peer.name}"
-        compare_seconds(title, ours.round, peer.round, units=JOBS, rounds=5)
+        compare_seconds(title, ours.round, peer.round, units=JOBS, rounds=5, asked=1.0)
         peer.close()
     ours.close()

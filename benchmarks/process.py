@@ -12,7 +12,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
-from benchmarks.measure import ROUNDS, report
+from benchmarks.measure import compare_seconds, report
 from jobstate import Job, Policy
 from jobstate.drivers import new_id
 from jobstate.lifecycle import Draft, creation_record, new_job
@@ -35,14 +35,14 @@ def imports() -> None:
             subprocess.run([sys.executable, "-c", program], env=environment, check=True)
             return time.perf_counter() - begin
 
-        rows = [(seconds("import jobstate") * 1e3, seconds(MODEL) * 1e3) for _ in range(ROUNDS + 1)][1:]
-    report("import jobstate / transitions and a pydantic model of as many fields", rows, "ms")
+        title = "import jobstate / transitions and a pydantic model of as many fields"
+        compare_seconds(title, lambda: seconds("import jobstate"), lambda: seconds(MODEL), asked=1.15)
 
 
 def memory() -> None:
     """Jobs with a small request and their first record, against the same values in dicts."""
     kept = _megabytes(_in_repository), _megabytes(_in_dicts)
-    report(f"memory of {JOBS} jobs in the memory repository / in dicts", [kept], "MB")
+    report(f"memory of {JOBS} jobs in the memory repository / in dicts", [kept], "MB", asked=1.5)
 
 
 def _megabytes(fill: Callable[[], object]) -> float:

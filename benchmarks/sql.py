@@ -90,7 +90,8 @@ def postgresql(url: URL, kind: str) -> None:
             version = dict(zip(SNAPSHOT, from_json(row[0]), strict=True))["version"]
             assert cursor.execute(save.encode(), {**write.values, **_following(version)}).rowcount == 1
 
-    compare(f"load and save on PostgreSQL, {kind} / the same statements on psycopg", through(repository, ours), by_hand, 100)
+    title = f"load and save on PostgreSQL, {kind} / the same statements on psycopg"
+    compare(title, through(repository, ours), by_hand, 100, asked=1.43)
     connection.close()
     engine.dispose()
 
@@ -118,7 +119,8 @@ def sqlite(folder: Path, kind: str) -> None:
         connection.execute(note.text, [values[name] for name in note.names or ()])
         connection.execute("COMMIT")
 
-    compare(f"load and save on SQLite, {kind} / the same statements on sqlite3", through(repository, ours), by_hand, 100)
+    title = f"load and save on SQLite, {kind} / the same statements on sqlite3"
+    compare(title, through(repository, ours), by_hand, 100, asked=2.22)
     connection.close()
     engine.dispose()
 
@@ -138,7 +140,7 @@ def payloads(repository: SQLAlchemyRepository, kind: str) -> None:
 
         return run
 
-    compare(f"five transitions on {kind}, a request of 5 MB / of 1 KB", life(5_000_000), life(1_000), 20)
+    compare(f"five transitions on {kind}, a request of 5 MB / of 1 KB", life(5_000_000), life(1_000), 20, asked=1.1)
 
 
 _EXPIRE = """
@@ -151,7 +153,7 @@ SELECT id, version, 'expire', 'completed', 'expired', %(now)s, attempt_count, 'o
 """
 
 
-def expiry(url: URL, rows: int = 100_000) -> None:
+def expiry(url: URL, kind: str, rows: int = 100_000) -> None:
     """A sweep over many due jobs, with their history, and one bare statement that does the same."""
     engine = engine_of(url, **AUTOMATIC)
     repository = SQLAlchemyRepository(engine)
@@ -176,9 +178,9 @@ def expiry(url: URL, rows: int = 100_000) -> None:
         with engine.connect() as connection:
             connection.exec_driver_sql(_EXPIRE, {"now": now, "changes": changes})
 
-    title = f"expire {rows:,} on PostgreSQL, history on"
-    compare(f"{title} / one bare statement", swept, bare, rounds=3, before=prepared)
-    compare(f"{title}, by two sweepers / one bare statement", shared, bare, rounds=3, before=prepared)
+    title = f"expire {rows:,} on PostgreSQL, {kind}, history on"
+    compare(f"{title} / one bare statement", swept, bare, rounds=3, before=prepared, asked=2.5)
+    compare(f"{title}, by two sweepers / one bare statement", shared, bare, rounds=3, before=prepared, asked=2.5)
     emptied(engine)
     engine.dispose()
 
@@ -195,7 +197,8 @@ def pages(url: URL) -> None:
         where, asked = JobFilter(organization_id="org_7"), PageRequest(50, after=row_id(rows // 2))
         return lambda: repository.list(where, asked)
 
-    compare("a page of 50 of 1,000,000 / of 100,000 on PostgreSQL", page(large, 1_000_000), page(small, 100_000), 100)
+    title = "a page of 50 of 1,000,000 / of 100,000 on PostgreSQL"
+    compare(title, page(large, 1_000_000), page(small, 100_000), 100, asked=1.5)
     emptied(engine)
     emptied(engine, "small_")
     engine.dispose()
