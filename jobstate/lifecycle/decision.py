@@ -13,10 +13,10 @@ from typing import Any, Final, TypedDict, Unpack, cast
 from jobstate.errors import InvalidInputError, StaleJobError
 from jobstate.lifecycle import guards
 from jobstate.lifecycle.answers import Accepted, Already, Choices, Decision, Refused
-from jobstate.lifecycle.machine import AnyJob, Guard, Reason, Row
 from jobstate.lifecycle.machine import Facts as _Facts
+from jobstate.lifecycle.machine import Guard, Reason, Row
 from jobstate.lifecycle.table import TABLE
-from jobstate.model import Artifact, Event, Job, JobError, JobResponse, JobStatus, JobWarning, evolve
+from jobstate.model import AnyJob, Artifact, Event, Job, JobError, JobResponse, JobStatus, JobWarning, evolve
 from jobstate.policy import Policy, seconds
 
 
