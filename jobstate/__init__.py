@@ -123,11 +123,13 @@ _PLACES = {
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    """A public name that is not of the core, imported now."""
-    if name not in _PLACE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PLACE_OF[name]}"), name)
+if not TYPE_CHECKING:  # a checker would take any name for one that is imported now
+
+    def __getattr__(name: str) -> Any:
+        """A public name that is not of the core, imported now."""
+        if name not in _PLACE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_PLACE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:
