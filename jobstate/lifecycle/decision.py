@@ -262,7 +262,7 @@ _RIGHT_FACTS: Final[Seen] = {guards.lease_is_own: None, guards.run_is_current: N
 
 _EVENTS_FROM: Final = {status: tuple(event for event in Event if (event, status) in TABLE) for status in JobStatus}
 
-_ANY_RESPONSE: Final = JobResponse[Any](body=None)
+_ANY_RESPONSE: Final[JobResponse[Any]] = JobResponse(body=None)
 _ANY_ERROR: Final = JobError(code="error", message="")
 
 
