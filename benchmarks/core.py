@@ -12,6 +12,7 @@ from jobstate import Event, Job, Jobs, JobStatus, apply, decide
 from jobstate.drivers import new_id
 from jobstate.lifecycle import Accepted, Refused
 from jobstate.memory import MemoryRepository
+from jobstate.model import evolve
 
 NOW = 1_700_000_000
 JOB: Job = Job(
@@ -53,10 +54,14 @@ def _retry() -> Job:
 
 
 def accepted() -> None:
-    """A retry that is decided and applied, against one trigger with one condition."""
+    """A retry that is decided and applied, and the new value alone, against one trigger with one condition."""
+    decision = decide(JOB, Event.RETRY, NOW)
+    assert isinstance(decision, Accepted)
+    changes, trigger = decision.changes, _Model().retry  # type: ignore[attr-defined]  # attached at run time
     title = "decide + apply of a retry / one trigger of"
-    compare(f"{title} transitions, one condition", _retry, _Model().retry, 3000, asked=0.25)  # type: ignore[attr-defined]  # attached at run time
+    compare(f"{title} transitions, one condition", _retry, trigger, 3000, asked=0.25)
     compare(f"{title} python-statemachine, one condition", _retry, _Machine().retry, 300, asked=0.03)
+    compare("the new value of that retry alone / one trigger of transitions", lambda: evolve(JOB, changes), trigger, 3000)
 
 
 def refused() -> None:

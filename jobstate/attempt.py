@@ -15,12 +15,11 @@ from jobstate.errors import InvalidInputError
 from jobstate.flows import attempts
 from jobstate.flows.reading import as_shown
 from jobstate.flows.settle import Scope
-from jobstate.model import Event, Job, JobError, JobResponse, JobWarning, RequestT, ResponseT
+from jobstate.model import AnyJob, Event, Job, JobError, JobResponse, JobWarning, RequestT, ResponseT
 from jobstate.observe import Listeners, observed
 from jobstate.payload import check_artifacts, invalid_input, json_value, rebuilt
 from jobstate.policy import Policy
 
-AnyJob = Job[Any, Any]
 R = TypeVar("R")
 
 

@@ -14,12 +14,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from jobstate.errors import RepositoryError
 from jobstate.lifecycle import Accepted
-from jobstate.model import Delivery, HistoryRecord, Job, JobFilter
+from jobstate.model import AnyJob, Delivery, HistoryRecord, JobFilter
 from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
 
 R = TypeVar("R")
-
-AnyJob = Job[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ class Load(Effect[AnyJob]):
 
 
 @dataclass(frozen=True, slots=True)
-class Insert(Effect[AnyJob | None]):
+class Insert(Effect["AnyJob | None"]):
     """A new row with its payload and its record: None, or the job that has this id or this tenant's key.
 
     With `task_name`, the transactional dispatcher takes its delivery in the same transaction; `not_before` as in `Dispatch`.

@@ -22,10 +22,10 @@ from jobstate.lifecycle import Draft, Facts
 from jobstate.model import (
     JOB_ID,
     MAX_TIME,
+    AnyJob,
     Delivery,
     Event,
     HistoryRecord,
-    Job,
     JobError,
     JobFilter,
     JobPage,
@@ -37,7 +37,6 @@ from jobstate.payload import check_artifacts, instance, invalid_input, json_obje
 from jobstate.policy import Policy
 from jobstate.query import PageRequest
 
-AnyJob = Job[Any, Any]
 R = TypeVar("R")
 
 Order = Literal["asc", "desc"]

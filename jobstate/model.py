@@ -12,7 +12,7 @@ import json
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Generic, Literal, NamedTuple, cast
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeAlias, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, JsonValue, StringConstraints
 from pydantic_core import from_json
@@ -259,8 +259,11 @@ class Job(_Value, Generic[RequestT, ResponseT], frozen=True):
         return construct(Delivery, job_id=self.id, run=self.run)
 
 
+AnyJob: TypeAlias = "Job[Any, Any]"
+"""A job with whatever payloads. In quotes, for pydantic would build one more class, and its schema, to name it."""
+
 _V = TypeVar("_V", bound=_Value)
-_Job = TypeVar("_Job", bound=Job[Any, Any])
+_Job = TypeVar("_Job", bound=AnyJob)
 
 PAYLOADS = frozenset({"request", "response"})
 """The fields that can be megabytes: never in a history record, and loaded only when asked for."""

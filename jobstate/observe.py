@@ -17,9 +17,8 @@ from jobstate.effects import Flow
 from jobstate.errors import OutcomeUnknownError, TransitionError
 from jobstate.flows.sweeps import SweepReport, Swept
 from jobstate.lifecycle import Accepted
-from jobstate.model import Delivery, Job
+from jobstate.model import AnyJob, Delivery
 
-AnyJob = Job[Any, Any]
 R = TypeVar("R")
 
 logger = logging.getLogger("jobstate.observe")

@@ -16,10 +16,9 @@ from copy import copy
 from hashlib import blake2b
 from typing import Any, NamedTuple, TypeGuard, cast
 
-from jobstate.model import Artifact, Job
+from jobstate.model import AnyJob, Artifact
 from jobstate.payload import encode
 
-AnyJob = Job[Any, Any]
 Place = tuple[str | int, ...]
 """Where a string stands in a request: keys and indexes, from the outside in."""
 

@@ -15,10 +15,8 @@ from typing import Any, Protocol
 from jobstate.effects import Decide, Moved
 from jobstate.errors import RepositoryError
 from jobstate.lifecycle import Accepted
-from jobstate.model import Delivery, HistoryRecord, Job, JobFilter
+from jobstate.model import AnyJob, Delivery, HistoryRecord, JobFilter
 from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
-
-AnyJob = Job[Any, Any]
 
 Within = Callable[[Any], Any]
 """Called with the store's open transaction, before it commits; what it raises rolls the transaction back."""

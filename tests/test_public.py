@@ -54,12 +54,30 @@ def test_importing_the_package_loads_only_what_pydantic_and_transitions_load() -
     loaded = "print(*sorted({name.split('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)))"
     model = "class Model(pydantic.BaseModel): field: int = pydantic.Field(ge=0)"
     plain = set(_python(f"import sys, pydantic, transitions\n{model}\n{loaded}").split())
-    ours = set(_python(f"import sys, jobstate; {loaded}").split())
+    ours = set(_python(f"import sys; from jobstate import *; {loaded}").split())
     assert ours - plain == {"jobstate"}
 
 
+def test_importing_the_package_loads_the_core_only() -> None:
+    loaded = "print(*sorted(name[9:] for name in sys.modules if name.count('.') == 1 and name.startswith('jobstate.')))"
+    core = ["errors", "lifecycle", "model", "parts", "payload", "policy"]
+    assert _python(f"import sys, jobstate; {loaded}").split() == core
+    assert {"service", "worker"} <= set(_python(f"import sys; from jobstate import *; {loaded}").split())
+
+
+def test_a_public_name_is_listed_before_it_is_loaded_and_an_unknown_one_is_an_error() -> None:
+    assert set(NAMES) <= set(_python("import jobstate; print(*dir(jobstate))").split())
+    with pytest.raises(AttributeError, match="module 'jobstate' has no attribute 'Jobbs'"):
+        _ = jobstate.Jobbs  # type: ignore[attr-defined]
+
+
+def test_importing_everything_builds_the_schema_of_a_job_once() -> None:
+    """Pydantic builds it once more for each pair of parameters that is written out where it is evaluated."""
+    assert _python("from jobstate import *; print(Job.__subclasses__())").strip() == "[]"
+
+
 def test_the_extensions_of_transitions_are_never_loaded() -> None:
-    assert _python("import sys, jobstate; print('transitions.extensions' in sys.modules)").strip() == "False"
+    assert _python("import sys; from jobstate import *; print('transitions.extensions' in sys.modules)").strip() == "False"
 
 
 def test_five_lines_without_a_repository_decide_and_explain_a_retry() -> None:

@@ -26,7 +26,7 @@ from jobstate.lifecycle import (
     Facts,
     Refused,
 )
-from jobstate.lifecycle.decision import NEEDS
+from jobstate.lifecycle.decision import _RIGHT_FACTS, NEEDS
 from jobstate.lifecycle.machine import Guard, Reason, Row, RuleMachine, compile_table, declare, fingerprint
 from jobstate.model import evolve
 from jobstate.testing.table_coverage import unrecorded
@@ -295,6 +295,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
     wrapped = {guard: counting(guard) for row in ROWS for guard in row.guards}
     for key, rows in list(TABLE.items()):
         monkeypatch.setitem(TABLE, key, tuple(row._replace(guards=tuple(map(wrapped.__getitem__, row.guards))) for row in rows))
+    monkeypatch.setattr("jobstate.lifecycle.decision._RIGHT_FACTS", {wrapped[guard]: None for guard in _RIGHT_FACTS})
     with unrecorded():
         yield made
 

@@ -19,11 +19,8 @@ from jobstate.flows.dispatch import hand_over
 from jobstate.flows.settle import Command, Outcome, Scope, answer, carry_out, command, judge, reload
 from jobstate.flows.whole import need_store, restored
 from jobstate.lifecycle import Accepted, Facts, Refused
-from jobstate.model import Delivery, Event, Job, JobError, JobResponse, JobWarning
+from jobstate.model import AnyJob, Delivery, Event, JobError, JobResponse, JobWarning
 from jobstate.payload import artifact_prefix, describe_artifacts, result_digest
-
-AnyJob = Job[Any, Any]
-
 
 _ENDS_THE_JOB = ("no_attempts_left", "already_finished")
 """Refusals of a release after which the failure is for good, or was told before."""

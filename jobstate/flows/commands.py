@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jobstate.effects import DeleteArtifacts, Flow, IdKind, Insert, Load, NewId, Now, PutArtifact, Revoke
 from jobstate.errors import ArtifactError, IdempotencyConflictError, OutcomeUnknownError, TransitionError
 from jobstate.flows.dispatch import hand_over
 from jobstate.flows.settle import TRIES, Dispatching, Scope, carry_out, command, not_before, reload, task_name
 from jobstate.flows.whole import shown
 from jobstate.lifecycle import Draft, Facts, creation_record, mark_created, new_job
-from jobstate.model import Event, Job, JobStatus, evolve
+from jobstate.model import AnyJob, Event, JobStatus, evolve
 from jobstate.parts import parts_in, parts_of
 from jobstate.payload import artifact_prefix, request_prefix
-
-AnyJob = Job[Any, Any]
 
 
 def create(scope: Scope, draft: Draft, actor: str | None = None) -> Flow[AnyJob]:

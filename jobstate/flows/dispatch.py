@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jobstate.effects import Dispatch, Flow, Now, SaveAndDispatch
 from jobstate.flows.settle import Command, Dispatching, Scope, carry_out, command, judge, not_before, reload, task_name
 from jobstate.lifecycle import Accepted, apply
-from jobstate.model import Event, Job, JobWarning, evolve
+from jobstate.model import AnyJob, Event, JobWarning, evolve
 from jobstate.payload import is_storable_name
-
-AnyJob = Job[Any, Any]
 
 DISPATCH_DELAYED = "dispatch_delayed"
 """The code of the warning that a caller gets."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobstate.effects import Flow, List, SaveMany
 from jobstate.errors import BulkStoppedError, InvalidInputError, JobstateError, OutcomeUnknownError, RepositoryError
@@ -12,11 +12,9 @@ from jobstate.flows.commands import take_back
 from jobstate.flows.dispatch import hand_over
 from jobstate.flows.settle import Command, Scope, carry_out, command, judge
 from jobstate.lifecycle import Accepted, Already, apply
-from jobstate.model import Event, Job, JobFilter
+from jobstate.model import AnyJob, Event, JobFilter
 from jobstate.payload import words_of
 from jobstate.query import PageRequest
-
-AnyJob = Job[Any, Any]
 
 PAGE = 200
 """Jobs that are decided and saved together."""

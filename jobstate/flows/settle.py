@@ -14,15 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobstate.effects import Flow, History, IdKind, Load, NewId, Now, Save, SaveAndDispatch
 from jobstate.errors import OutcomeUnknownError, StaleJobError
 from jobstate.lifecycle import Accepted, Already, Decision, Facts, Refused, apply, decide, mark_dispatched
-from jobstate.model import Event, Job, JobStatus, evolve
+from jobstate.model import AnyJob, Event, JobStatus, evolve
 from jobstate.policy import Policy
-
-AnyJob = Job[Any, Any]
 
 TRIES = 10
 """How often a command decides again on fresh data before it gives up."""

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobstate.effects import Delete, DeleteArtifacts, DueJobs, Flow, IdKind, Moved, MoveDue, NewId, Now, SaveMany
 from jobstate.errors import RepositoryError, StaleJobError
 from jobstate.flows.dispatch import deliver
 from jobstate.flows.settle import Dispatching, Scope, judge
 from jobstate.lifecycle import Accepted, decide, may_be_forgotten
-from jobstate.model import Event, Job
+from jobstate.model import AnyJob, Event
 from jobstate.payload import artifact_prefix
 from jobstate.policy import Policy, seconds
 from jobstate.query import Cursor, Due, DuePage, due_time
-
-AnyJob = Job[Any, Any]
 
 PAGE = 1_000
 """Rows that are decided and saved together."""

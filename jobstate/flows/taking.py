@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from jobstate.effects import DueJobs, Flow, IdKind, Moved, MoveDue, NewId, Now
 from jobstate.errors import OutcomeUnknownError, RepositoryError
@@ -12,12 +11,10 @@ from jobstate.flows.attempts import Hold, anything, start
 from jobstate.flows.settle import Command, Scope, carry_out
 from jobstate.flows.sweeps import Place
 from jobstate.lifecycle import Accepted, Facts, apply, decide
-from jobstate.model import Event, Job
+from jobstate.model import AnyJob, Event
 from jobstate.parts import parts_of
 from jobstate.policy import Policy
 from jobstate.query import Due, DuePage
-
-AnyJob = Job[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)

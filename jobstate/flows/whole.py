@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Any
 
 from jobstate.effects import Flow, GetArtifact
 from jobstate.errors import ArtifactError, InvalidInputError
 from jobstate.flows.settle import Scope
-from jobstate.model import Artifact, Job, JobWarning, evolve
+from jobstate.model import AnyJob, Artifact, JobWarning, evolve
 from jobstate.parts import parts_of, put_back
-
-AnyJob = Job[Any, Any]
 
 RESTORE_FAILED = "restore_failed"
 """The code of the warning that stands in for the parts of a request that could not be had."""

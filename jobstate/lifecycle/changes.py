@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from jobstate.lifecycle.machine import AnyJob, Facts
-from jobstate.model import JobError, JobWarning, Lease, construct
+from jobstate.lifecycle.machine import Facts
+from jobstate.model import AnyJob, JobError, JobWarning, Lease, construct
 from jobstate.policy import Policy, seconds
 
 WORKER_LOST = "worker_lost"

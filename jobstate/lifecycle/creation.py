@@ -11,8 +11,7 @@ from pydantic import ValidationError
 
 from jobstate.errors import InvalidInputError
 from jobstate.lifecycle.changes import EVERY_WRITE
-from jobstate.lifecycle.machine import AnyJob
-from jobstate.model import PAYLOADS, HistoryRecord, Job, JobStatus, construct, evolve, plain
+from jobstate.model import PAYLOADS, AnyJob, HistoryRecord, Job, JobStatus, construct, evolve, plain
 from jobstate.parts import cut, part_prefix
 from jobstate.payload import describe_artifacts, invalid_input, request_digest, request_prefix
 from jobstate.policy import Policy, seconds

@@ -13,10 +13,10 @@ from typing import Any, Final, TypedDict, Unpack, cast
 from jobstate.errors import InvalidInputError, StaleJobError
 from jobstate.lifecycle import guards
 from jobstate.lifecycle.answers import Accepted, Already, Choices, Decision, Refused
-from jobstate.lifecycle.machine import AnyJob, Guard, Reason, Row
 from jobstate.lifecycle.machine import Facts as _Facts
+from jobstate.lifecycle.machine import Guard, Reason, Row
 from jobstate.lifecycle.table import TABLE
-from jobstate.model import Artifact, Event, Job, JobError, JobResponse, JobStatus, JobWarning, evolve
+from jobstate.model import AnyJob, Artifact, Event, Job, JobError, JobResponse, JobStatus, JobWarning, evolve
 from jobstate.policy import Policy, seconds
 
 
@@ -97,7 +97,8 @@ def decide(
     InvalidInputError for a fact beyond its limit.
     """
     at = _time(job, now)
-    _check(event, facts)
+    if type(event) is not Event or facts or event in NEEDS:
+        _check(event, facts)
     return _answer(job, event, at, facts, policy, (operation, actor, reason))
 
 
@@ -251,9 +252,8 @@ def _finished_under(job: AnyJob, token: str) -> bool:
 def _legal(job: AnyJob, at: int, policy: Policy, seen: Seen) -> tuple[Event, ...]:
     """What would be accepted with the right facts; guards that were asked before are not asked again."""
     assumed = {**seen, **_RIGHT_FACTS}
-    facts = _own(job)
     return tuple(  # of a list, which takes less time than a generator
-        [event for event in _EVENTS_FROM[job.status] if type(_judge(job, event, at, facts, policy, assumed)) is Row]
+        [event for event in _EVENTS_FROM[job.status] if type(_judge(job, event, at, {}, policy, assumed)) is Row]
     )
 
 
@@ -262,7 +262,7 @@ _RIGHT_FACTS: Final[Seen] = {guards.lease_is_own: None, guards.run_is_current: N
 
 _EVENTS_FROM: Final = {status: tuple(event for event in Event if (event, status) in TABLE) for status in JobStatus}
 
-_ANY_RESPONSE: Final = JobResponse[Any](body=None)
+_ANY_RESPONSE: Final[JobResponse[Any]] = JobResponse(body=None)
 _ANY_ERROR: Final = JobError(code="error", message="")
 
 
@@ -338,14 +338,9 @@ def _time(job: AnyJob, now: int) -> int:
     return now if now > last else last
 
 
-def _check(event: object, facts: _Facts) -> None:
+def _check(event: Event, facts: _Facts) -> None:
     if type(event) is not Event:
         raise TypeError(f"event: a jobstate.Event is needed, not {event!r}: write Event({event!r}) if it is the name of one")
-    if facts or event in NEEDS:
-        _check_facts(event, facts)
-
-
-def _check_facts(event: Event, facts: _Facts) -> None:
     for name, value in facts.items():
         kinds = _TYPES.get(name)
         if kinds is None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from jobstate.lifecycle.machine import AnyJob, Facts, Guard, Reason
-from jobstate.model import JobStatus
+from jobstate.lifecycle.machine import Facts, Guard, Reason
+from jobstate.model import AnyJob, JobStatus
 from jobstate.policy import Policy, seconds
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from transitions import Machine, Transition
 
 from jobstate.errors import TableError
-from jobstate.model import Event, Job, JobStatus
+from jobstate.model import AnyJob, Event, JobStatus
 from jobstate.policy import Policy
 
 
@@ -27,7 +27,6 @@ class Reason(NamedTuple):
     wait_until: int | None = None
 
 
-AnyJob = Job[Any, Any]
 Facts = Mapping[str, Any]
 Guard = Callable[[AnyJob, int, Facts, Policy], Reason | None]
 Change = Callable[[AnyJob, int, Facts, Policy], dict[str, Any]]

@@ -17,12 +17,11 @@ from jobstate.errors import (
     StaleJobError,
 )
 from jobstate.lifecycle import Accepted
-from jobstate.model import PAYLOADS, HistoryRecord, Job, JobFilter, JobResponse, construct, evolve
+from jobstate.model import PAYLOADS, AnyJob, HistoryRecord, JobFilter, JobResponse, construct, evolve
 from jobstate.payload import encode
 from jobstate.ports import AsyncWithin, Within
 from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest, due_time
 
-AnyJob = Job[Any, Any]
 _BARE = dict.fromkeys(PAYLOADS)
 
 

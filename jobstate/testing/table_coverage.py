@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from jobstate.lifecycle import TABLE, Already, Decision, decision
 from jobstate.lifecycle.guards import CODES, NO_ONLY_IN
-from jobstate.lifecycle.machine import AnyJob, Facts, Row
-from jobstate.model import Event, JobStatus
+from jobstate.lifecycle.machine import Facts, Row
+from jobstate.model import AnyJob, Event, JobStatus
 from jobstate.policy import Policy
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
@@ -21,12 +21,11 @@ from jobstate.adapters.sqlalchemy.transactions import PartOfAnother, Transaction
 from jobstate.effects import Decide, Moved
 from jobstate.errors import RepositoryError
 from jobstate.lifecycle import Accepted
-from jobstate.model import HistoryRecord, Job, JobFilter
+from jobstate.model import AnyJob, HistoryRecord, JobFilter
 from jobstate.notices import AsyncPolling, Pace
 from jobstate.ports import AsyncListener, AsyncWithin
 from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
 
-AnyJob = Job[Any, Any]
 R = TypeVar("R")
 Work = Callable[[Line], R]
 

@@ -18,10 +18,10 @@ from jobstate.errors import UnreadableJobError
 from jobstate.lifecycle import Accepted
 from jobstate.model import (
     PAYLOADS,
+    AnyJob,
     Artifact,
     Event,
     HistoryRecord,
-    Job,
     JobError,
     JobResponse,
     JobStatus,
@@ -32,7 +32,6 @@ from jobstate.model import (
 )
 from jobstate.payload import encode
 
-AnyJob = Job[Any, Any]
 Row = dict[str, Any]
 
 _ARTIFACTS: TypeAdapter[tuple[Artifact, ...]] = TypeAdapter(tuple[Artifact, ...])

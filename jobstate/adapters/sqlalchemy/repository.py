@@ -20,12 +20,11 @@ from jobstate.adapters.sqlalchemy.transactions import PartOfAnother, Transaction
 from jobstate.effects import Decide, Moved
 from jobstate.errors import RepositoryError
 from jobstate.lifecycle import Accepted
-from jobstate.model import HistoryRecord, Job, JobFilter
+from jobstate.model import AnyJob, HistoryRecord, JobFilter
 from jobstate.notices import Pace, Polling
 from jobstate.ports import Listener, Within
 from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
 
-AnyJob = Job[Any, Any]
 R = TypeVar("R")
 Same = TypeVar("Same")
 Work = Callable[[Line], R]

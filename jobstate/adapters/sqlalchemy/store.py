@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Dialect
 
@@ -17,10 +17,9 @@ from jobstate.adapters.sqlalchemy.statements import Reading
 from jobstate.adapters.sqlalchemy.tables import Tables
 from jobstate.errors import JobNotFoundError, RepositoryError, StaleJobError
 from jobstate.lifecycle import Accepted
-from jobstate.model import HistoryRecord, Job, JobFilter
+from jobstate.model import AnyJob, HistoryRecord, JobFilter
 from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
 
-AnyJob = Job[Any, Any]
 Batch = Sequence[Write]
 Answers = dict[str, RepositoryError | None]
 """By job id: None, or why not."""
