@@ -68,14 +68,21 @@ _PLAIN = tuple(name for name in JOB_COLUMNS if name not in {*_WHOLE, *_READ, *_L
 SNAPSHOT = (*_WHOLE, *_PLAIN, *_READ, *_LEASE)
 """The columns of the JSON array, in order: those together that are read in one way."""
 
+_INT = {int}
 _ARE_WHOLE = [int] * len(_WHOLE)
 _AS_IT_STANDS = len(_WHOLE) + len(_PLAIN)
 _READERS = tuple(_READ.items())
 _FIELDS = (*SNAPSHOT[: -len(_LEASE)], "lease", "progress", "object", "request", "response")
 """The fields of a job, in the order in which they are put together."""
 
+_CHANGEABLE = frozenset({*_JSON, *PAYLOADS, "lease"})
+"""Fields whose values are made anew for each job."""
+
 _WRITTEN = frozenset({*_JSON, "status", "object", "request", "response", "lease"})
 """Fields that are not columns as they stand."""
+
+AS_IT_STANDS = frozenset(JOB_COLUMNS) - _WRITTEN
+"""Fields that are."""
 
 
 def compact(value: Any) -> str:
@@ -144,6 +151,49 @@ def job_of(snapshot: str, progress: float | None, payloads: Mapping[str, str | N
 
 def jobs_of(rows: Sequence[Any], payloads: Sequence[str]) -> tuple[list[AnyJob], list[UnreadableJobError]]:
     """The jobs of rows (snapshot, progress, and these payloads), and the errors of those that cannot be read."""
+    try:
+        return _page_of(rows, payloads), []
+    except (ValueError, TypeError, LookupError):
+        return _one_by_one(rows, payloads)
+
+
+def _page_of(rows: Sequence[Any], payloads: Sequence[str]) -> list[AnyJob]:
+    """The same jobs as row by row, in half the time: a page is read by columns, and what all its rows share is put in once."""
+    if not rows:
+        return []
+    snapshots, progress, *data = zip(*rows, strict=True)
+    columns: dict[str, Sequence[Any]] = dict(zip(SNAPSHOT, zip(*map(from_json, snapshots), strict=True), strict=True))
+    if any(set(map(type, columns[name])) != _INT for name in _WHOLE):
+        raise TypeError("not a whole number")
+    for name, read in _READERS:
+        columns[name] = [None if value is None else read(value) for value in columns[name]]
+    leases = zip(*(columns.pop(name) for name in _LEASE), strict=True)
+    columns["lease"] = [None if token is None else construct(Lease, token=token, expires_at=end) for token, end in leases]
+    columns["progress"] = progress
+    for name, texts in zip(payloads, data, strict=False):
+        columns[name] = [_decode_payload(name, text) for text in texts]
+    return _put_together(columns)
+
+
+def _put_together(columns: Mapping[str, Sequence[Any]]) -> list[AnyJob]:
+    """A job for each row. Values that somebody could change belong to one job alone."""
+    common = {**dict.fromkeys(_FIELDS), "object": "job"}
+    own: list[str] = []
+    for name, values in columns.items():
+        first = values[0]
+        if values.count(first) == len(values) and (first is None or name not in _CHANGEABLE):
+            common[name] = first
+        else:
+            own.append(name)
+    jobs: list[AnyJob] = []
+    for row in zip(*(columns[name] for name in own), strict=True):
+        state = common.copy()
+        state.update(zip(own, row, strict=True))
+        jobs.append(stored_job(state))
+    return jobs
+
+
+def _one_by_one(rows: Sequence[Any], payloads: Sequence[str]) -> tuple[list[AnyJob], list[UnreadableJobError]]:
     jobs: list[AnyJob] = []
     unreadable: list[UnreadableJobError] = []
     for row in rows:

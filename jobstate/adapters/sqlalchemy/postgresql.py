@@ -37,13 +37,17 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from jobstate.adapters.sqlalchemy.backend import Backend
+from jobstate.adapters.sqlalchemy.batches import columns_of, divided
 from jobstate.adapters.sqlalchemy.codec import RECORD_COLUMNS, Shape, Write, compact
 from jobstate.adapters.sqlalchemy.lines import Line
 from jobstate.adapters.sqlalchemy.notices import channel_of
 from jobstate.adapters.sqlalchemy.tables import Tables
 from jobstate.errors import InvalidInputError
+from jobstate.lifecycle import Accepted
 
-_AT = ("at_id", "at_version")
+_NOTED = RECORD_COLUMNS[2:]
+"""The columns of a record that are not the row's id and version."""
+
 _BESIDE = ("payload_", "record_")
 """How the names of what goes to other tables begin."""
 
@@ -153,28 +157,21 @@ class PostgreSQL(Backend):
 
     # Save many
 
-    def batches(self, writes: Sequence[Write]) -> Sequence[Sequence[Write]]:
+    def batches(self, transitions: Sequence[Accepted]) -> Sequence[Sequence[Accepted]]:
         """As `Backend.batches`: what has one shape is one statement."""
-        shapes: dict[Shape, list[Write]] = {}
-        for write in writes:
-            shapes.setdefault(write.shape, []).append(write)
-        return list(shapes.values())
+        return divided(transitions)
 
-    def save_many(self, line: Line, writes: Sequence[Write]) -> list[bool]:
+    def save_many(self, line: Line, batch: Sequence[Accepted]) -> list[bool]:
         """As `Backend.save_many`."""
-        shape = writes[0].shape
-        types, first = self._types(shape), writes[0].values
-        columns = {name: [write.values[name] for write in writes] for name in types}
-        same = [name for name, values in columns.items() if values.count(first[name]) == len(writes)]
-        shared = {name: first[name] for name in same if name not in _AT}
+        shape = Write.moved(batch[0], recorded=self.history).shape
+        shared, own = columns_of(batch, recorded=shape[-1])
         statement = self.kept.get(("save many", shape, *shared), lambda: self._saving_many(shape, shared))
-        own = [name for name in types if name not in shared]
-        rows = [dict(zip(own, row, strict=True)) for row in zip(*(columns[name] for name in own), strict=True)]
+        rows = [dict(zip(own, row, strict=True)) for row in zip(*own.values(), strict=True)]
         row: Any = statement.run(line, {**shared, "rows": compact(rows), "asked": len(rows)}).rows[0]
         if row[0] == len(rows):
             return [True] * len(rows)
         done: set[str] = set(row[1] or ())
-        return [write.job_id in done for write in writes]
+        return [one.job_id in done for one in batch]
 
     def _saving_many(self, shape: Shape, shared: Mapping[str, Any]) -> ClauseElement:
         """What is the same for all rows comes once; the rest as JSON, an object for each row."""
@@ -188,14 +185,16 @@ class PostgreSQL(Backend):
         def value(name: str, rows: FromClause) -> ColumnElement[Any]:
             return bindparam(name, type_=types[name]) if name in shared else rows.c[name]
 
-        here = (jobs.c.id == asked.c.at_id) & (jobs.c.version == asked.c.at_version)
+        here = (jobs.c.id == asked.c.at_id) & (jobs.c.version == value("at_version", asked))
         changes = {name: cast(value(name, asked), jobs.c[name].type) for name in names}
         beside = [asked.c[name] for name in types if name.startswith(_BESIDE) and name not in shared]
-        moved = update(jobs).where(here).values(changes).returning(jobs.c.id, *beside).cte("moved")
+        moved = update(jobs).where(here).values(changes).returning(jobs.c.id, jobs.c.version, *beside).cte("moved")
         parts: list[Any] = [self._drop(moved, name) for name, there in payloads if not there]
         parts += [self._put(moved, name, value(f"payload_{name}", moved)) for name, there in payloads if there]
         if recorded:
-            parts.append(self._note(moved, {name: value(f"record_{name}", moved) for name in RECORD_COLUMNS[1:]}))
+            parts.append(
+                self._note(moved, {"version": moved.c.version, **{name: value(f"record_{name}", moved) for name in _NOTED}})
+            )
         count = func.count()
         which = case((count < bindparam("asked", type_=Integer), func.array_agg(moved.c.id)))
         return _with(select(count, which).select_from(moved), parts)
@@ -207,7 +206,7 @@ class PostgreSQL(Backend):
         types: dict[str, TypeEngine[Any]] = {"at_id": jobs.id.type, "at_version": jobs.version.type}
         types |= {name: Text() if name == "metadata" else jobs[name].type for name in names}  # it comes as text
         types |= {f"payload_{name}": Text() for name, there in payloads if there}
-        return types | ({f"record_{name}": records[name].type for name in RECORD_COLUMNS[1:]} if recorded else {})
+        return types | ({f"record_{name}": records[name].type for name in _NOTED} if recorded else {})
 
     # Delete
 

@@ -21,7 +21,7 @@ from jobstate.model import HistoryRecord, Job, JobFilter
 from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
 
 AnyJob = Job[Any, Any]
-Batch = Sequence[Write]
+Batch = Sequence[Accepted]
 Answers = dict[str, RepositoryError | None]
 """By job id: None, or why not."""
 
@@ -79,26 +79,22 @@ class Store:
 
     def save(self, line: Line, transition: Accepted) -> None:
         """As `Repository.save`."""
-        self.save_write(line, Write.moved(transition, recorded=self.backend.history))
+        with Conflicts(transition.job_id, transition.version):
+            done = self.backend.save(line, Write.moved(transition, recorded=self.backend.history))
+        if not done:
+            raise StaleJobError(transition.job_id, transition.version)
 
     def batches(self, transitions: Sequence[Accepted]) -> Sequence[Batch]:
         """The transitions in as many batches as writes are needed."""
-        return self.backend.batches([Write.moved(one, recorded=self.backend.history) for one in transitions])
+        return self.backend.batches(transitions)
 
     def save_batch(self, line: Line, batch: Batch) -> Answers:
         """Compare-and-set of each; an error of the database undoes them all."""
         done = self.backend.save_many(line, batch)
         return {
-            write.job_id: None if saved else StaleJobError(write.job_id, write.version)
-            for write, saved in zip(batch, done, strict=True)
+            one.job_id: None if saved else StaleJobError(one.job_id, one.version)
+            for one, saved in zip(batch, done, strict=True)
         }
-
-    def save_write(self, line: Line, write: Write) -> None:
-        """Compare-and-set."""
-        with Conflicts(write.job_id, write.version):
-            done = self.backend.save(line, write)
-        if not done:
-            raise StaleJobError(write.job_id, write.version)
 
     def list(self, line: Line, where: JobFilter, page: PageRequest, include_request: bool, include_response: bool) -> Listing:
         """As `Repository.list`."""
