@@ -1,8 +1,8 @@
 """PostgreSQL: each write is one statement, in which whatever belongs to a row is written from the row that was.
 
 `WITH moved AS (UPDATE ... RETURNING ...)` compares and sets; payloads and the record are written `FROM moved`, so they are
-written if, and only if, it did. One statement is one transaction, and one round trip. Many writes of one shape come as one JSON
-array of rows, so that a thousand of them are one statement too.
+written if, and only if, it did. One statement is one transaction, and one round trip. Many writes of one shape come as JSON
+arrays, one for each column, so that a thousand of them are one statement too.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from sqlalchemy import (
     Dialect,
     FromClause,
     Integer,
+    String,
     Table,
     Text,
     any_,
     bindparam,
     case,
     cast,
-    column,
     delete,
     func,
     literal_column,
@@ -166,27 +166,28 @@ class PostgreSQL(Backend):
         shape = Write.moved(batch[0], recorded=self.history).shape
         shared, own = columns_of(batch, recorded=shape[-1])
         statement = self.kept.get(("save many", shape, *shared), lambda: self._saving_many(shape, shared))
-        rows = [dict(zip(own, row, strict=True)) for row in zip(*own.values(), strict=True)]
-        row: Any = statement.run(line, {**shared, "rows": compact(rows), "asked": len(rows)}).rows[0]
-        if row[0] == len(rows):
-            return [True] * len(rows)
+        arrays = {name: compact(values) for name, values in own.items()}
+        row: Any = statement.run(line, {**shared, **arrays, "asked": len(batch)}).rows[0]
+        if row[0] == len(batch):
+            return [True] * len(batch)
         done: set[str] = set(row[1] or ())
         return [one.job_id in done for one in batch]
 
     def _saving_many(self, shape: Shape, shared: Mapping[str, Any]) -> ClauseElement:
-        """What is the same for all rows comes once; the rest as JSON, an object for each row."""
+        """What is the same for all rows comes once; the rest as JSON, an array for each column."""
         names, payloads, recorded = shape
         jobs = self.tables.jobs
         types = self._types(shape)
-        columns: list[Any] = [column(name, kind) for name, kind in types.items() if name not in shared]
-        source = func.json_to_recordset(bindparam("rows", type_=JSON)).table_valued(*columns, name="row")
-        asked = select(source.render_derived(with_types=True)).cte("asked")
+        arrays = {name: func.json_array_elements_text(bindparam(name, type_=JSON)) for name in types if name not in shared}
+        asked = select(*(cast(each, types[name]).label(name) for name, each in arrays.items())).cte("asked")
 
         def value(name: str, rows: FromClause) -> ColumnElement[Any]:
             return bindparam(name, type_=types[name]) if name in shared else rows.c[name]
 
         here = (jobs.c.id == asked.c.at_id) & (jobs.c.version == value("at_version", asked))
-        changes = {name: cast(value(name, asked), jobs.c[name].type) for name in names}
+        changes = {name: value(name, asked) for name in names}
+        if "metadata" in changes:
+            changes["metadata"] = cast(changes["metadata"], JSONB)
         beside = [asked.c[name] for name in types if name.startswith(_BESIDE) and name not in shared]
         moved = update(jobs).where(here).values(changes).returning(jobs.c.id, jobs.c.version, *beside).cte("moved")
         parts: list[Any] = [self._drop(moved, name) for name, there in payloads if not there]
@@ -200,13 +201,13 @@ class PostgreSQL(Backend):
         return _with(select(count, which).select_from(moved), parts)
 
     def _types(self, shape: Shape) -> dict[str, TypeEngine[Any]]:
-        """What a row of a batch has, and its types."""
+        """What a row of a batch has, and its types: text without its length, to which a cast would cut it."""
         names, payloads, recorded = shape
         jobs, records = self.tables.jobs.c, self.tables.history.c
-        types: dict[str, TypeEngine[Any]] = {"at_id": jobs.id.type, "at_version": jobs.version.type}
-        types |= {name: Text() if name == "metadata" else jobs[name].type for name in names}  # it comes as text
+        types = {"at_id": jobs.id.type, "at_version": jobs.version.type, **{name: jobs[name].type for name in names}}
         types |= {f"payload_{name}": Text() for name, there in payloads if there}
-        return types | ({f"record_{name}": records[name].type for name in _NOTED} if recorded else {})
+        types |= {f"record_{name}": records[name].type for name in _NOTED} if recorded else {}
+        return {name: Text() if isinstance(kind, (String, JSONB)) or name == "metadata" else kind for name, kind in types.items()}
 
     # Delete
 
