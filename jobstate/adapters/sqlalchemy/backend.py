@@ -40,6 +40,10 @@ class Backend(ABC):
 
     # Expressions
 
+    def plain(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """A column as `codec` reads it."""
+        return column
+
     @abstractmethod
     def snapshot(self, columns: Sequence[ColumnElement[Any]]) -> ColumnElement[str]:
         """A JSON array of columns, as text."""

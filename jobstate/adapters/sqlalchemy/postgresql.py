@@ -64,10 +64,13 @@ class PostgreSQL(Backend):
         self._delete = self.kept.prepare(self._deletion())
         self.channel = channel_of(tables)
 
+    def plain(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """As `Backend.plain`: JSONB would be nested."""
+        return cast(column, Text) if column.key == "metadata" else column
+
     def snapshot(self, columns: Sequence[ColumnElement[Any]]) -> ColumnElement[str]:
         """As `Backend.snapshot`."""
-        plain = [cast(one, Text) if one.key == "metadata" else one for one in columns]  # JSONB would be nested
-        return cast(func.json_build_array(*plain), Text)
+        return cast(func.json_build_array(*map(self.plain, columns)), Text)
 
     def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
         """As `Backend.among`."""
@@ -207,7 +210,9 @@ class PostgreSQL(Backend):
         types = {"at_id": jobs.id.type, "at_version": jobs.version.type, **{name: jobs[name].type for name in names}}
         types |= {f"payload_{name}": Text() for name, there in payloads if there}
         types |= {f"record_{name}": records[name].type for name in _NOTED} if recorded else {}
-        return {name: Text() if isinstance(kind, (String, JSONB)) or name == "metadata" else kind for name, kind in types.items()}
+        return {
+            name: Text() if isinstance(kind, (String, JSONB)) or name == "metadata" else kind for name, kind in types.items()
+        }
 
     # Delete
 

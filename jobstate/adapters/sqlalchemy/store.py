@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Dialect
 
 from jobstate.adapters.sqlalchemy.backend import Backend
-from jobstate.adapters.sqlalchemy.codec import Write, job_of, jobs_of, record_of
+from jobstate.adapters.sqlalchemy.codec import Write, job_of, jobs_of, jobs_of_many, record_of
 from jobstate.adapters.sqlalchemy.faults import Conflicts
 from jobstate.adapters.sqlalchemy.lines import Line
 from jobstate.adapters.sqlalchemy.postgresql import PostgreSQL
@@ -37,6 +37,9 @@ class Part(NamedTuple):
 
 
 _BACKENDS: dict[str, type[Backend]] = {"sqlite": SQLite, "postgresql": PostgreSQL}
+MANY = 100
+"""The limit from which on rows are read by columns: each column that an answer has costs a driver something."""
+
 _TRIES = 5
 """How often a new job is stored again when the one in its way was deleted meanwhile."""
 
@@ -106,10 +109,11 @@ class Store:
     def due(self, line: Line, part: Part, *, hold: bool = False) -> DuePage:
         """As `Repository.due`; with `hold`, for a transaction that writes to its rows."""
         after, payloads = part.after, _wanted(part.include_request, False)
-        statement = self._reading.due(part.due, after is not None, payloads, hold and self.backend.holds_rows)
+        apart = part.limit >= MANY and not payloads
+        statement = self._reading.due(part.due, after is not None, payloads, hold and self.backend.holds_rows, apart)
         place = {} if after is None else {"time": after.time, "id": after.job_id}
         rows = statement.run(line, {"until": part.until, "limit": part.limit, **place}).rows
-        jobs, unreadable = jobs_of(rows, payloads)
+        jobs, unreadable = jobs_of_many(rows) if apart else jobs_of(rows, payloads)
         last = Cursor(*rows[-1][-2:]) if len(rows) == part.limit else None
         return DuePage(jobs, last, unreadable)
 
