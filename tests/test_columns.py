@@ -11,7 +11,7 @@ from jobstate import Job
 from jobstate.adapters.sqlalchemy.batches import columns_of, divided
 from jobstate.adapters.sqlalchemy.codec import SNAPSHOT, Write, jobs_of_many
 from jobstate.lifecycle import Accepted
-from jobstate.model import PAYLOADS
+from jobstate.model import PAYLOADS, Event, JobResponse, JobStatus
 from jobstate.testing import JobHistory, histories, jobs
 
 OF_THE_ROW = {"record_job_id", "record_version"}
@@ -30,7 +30,7 @@ def test_a_page_is_read_as_its_jobs_were(page: list[Job]) -> None:
     read, unreadable = jobs_of_many([_row(job) for job in page])
     assert read == [job.model_copy(update=dict.fromkeys(PAYLOADS)) for job in page]
     assert unreadable == []
-    assert [list(job.__dict__) for job in read] == [list(read[0].__dict__)] * len(read)
+    assert len({tuple(job.__dict__) for job in read}) < 2
 
 
 @given(jobs())
@@ -76,3 +76,18 @@ def test_a_batch_writes_what_its_transitions_write_alone(walks: list[JobHistory[
             values = {**shared, **{name: column[number] for name, column in own.items()}}
             assert values == _alone(one, recorded=history)
             assert one.version + 1 == values["version"]
+
+
+def test_what_removes_a_payload_is_written_apart_from_what_puts_it() -> None:
+    changes = {"version": 2, "response": None}
+    gone = Accepted("job", Event.RETRY, JobStatus.FAILED, JobStatus.QUEUED, 1, 1, 1, "op", None, None, changes)
+    put = gone._replace(changes={**changes, "response": JobResponse[Any](body=1)})
+    assert divided([gone, put, gone]) == [[gone, gone], [put]]
+
+
+def test_what_is_written_the_same_has_one_text_and_nothing_else_has_it() -> None:
+    one = Accepted("job", Event.CANCEL, JobStatus.QUEUED, JobStatus.CANCELLED, 1, 1, 1, "op", None, None, {"version": 2})
+    two = one._replace(job_id="other", version=2, changes={"version": 3})
+    shared, own = columns_of([one, two, one], recorded=True)
+    assert own["record_changes"] == ['{"version":2}', '{"version":3}', '{"version":2}']
+    assert "record_changes" not in shared
