@@ -22,7 +22,7 @@ from jobstate.query import Cursor, Due, DuePage, due_time
 
 AnyJob = Job[Any, Any]
 
-PAGE = 500
+PAGE = 1_000
 """Rows that are decided and saved together."""
 
 LOOK = 20

@@ -191,14 +191,14 @@ class PostgreSQL(Backend):
         changes = {name: value(name, asked) for name in names}
         if "metadata" in changes:
             changes["metadata"] = cast(changes["metadata"], JSONB)
-        beside = [asked.c[name] for name in types if name.startswith(_BESIDE) and name not in shared]
-        moved = update(jobs).where(here).values(changes).returning(jobs.c.id, jobs.c.version, *beside).cte("moved")
+        beside = [asked.c[name] for name in arrays if name.startswith(_BESIDE)]
+        read: list[Any] = [jobs.c.id, jobs.c.version, *beside]
+        moved = update(jobs).where(here).values(changes).returning(*read).cte("moved")
         parts: list[Any] = [self._drop(moved, name) for name, there in payloads if not there]
         parts += [self._put(moved, name, value(f"payload_{name}", moved)) for name, there in payloads if there]
         if recorded:
-            parts.append(
-                self._note(moved, {"version": moved.c.version, **{name: value(f"record_{name}", moved) for name in _NOTED}})
-            )
+            noted = {name: value(f"record_{name}", moved) for name in _NOTED}
+            parts.append(self._note(moved, {"version": moved.c.version, **noted}))
         count = func.count()
         which = case((count < bindparam("asked", type_=Integer), func.array_agg(moved.c.id)))
         return _with(select(count, which).select_from(moved), parts)
