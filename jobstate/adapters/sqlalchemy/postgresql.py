@@ -191,9 +191,8 @@ class PostgreSQL(Backend):
         changes = {name: value(name, asked) for name in names}
         if "metadata" in changes:
             changes["metadata"] = cast(changes["metadata"], JSONB)
-        beside = [asked.c[name] for name in arrays if name.startswith(_BESIDE)]
-        read: list[Any] = [jobs.c.id, jobs.c.version, *beside]
-        moved = update(jobs).where(here).values(changes).returning(*read).cte("moved")
+        beside = [jobs.c.version, *(asked.c[name] for name in arrays if name.startswith(_BESIDE))]
+        moved = update(jobs).where(here).values(changes).returning(jobs.c.id, *beside).cte("moved")
         parts: list[Any] = [self._drop(moved, name) for name, there in payloads if not there]
         parts += [self._put(moved, name, value(f"payload_{name}", moved)) for name, there in payloads if there]
         if recorded:
