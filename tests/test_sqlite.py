@@ -117,7 +117,7 @@ def test_a_transition_touches_no_payload_and_only_its_columns(repository: SQLAlc
 
 def test_a_due_page_uses_its_partial_index_without_a_sort(engine: Engine, repository: SQLAlchemyRepository) -> None:
     for due in Due:
-        statement = repository._store._reading.due(due, behind=True, payloads=(), hold=False)
+        statement = repository._store._reading.due(due, behind=True, payloads=(), hold=False, apart=True)
         statement.text = f"EXPLAIN QUERY PLAN {statement.text}"
         with engine.connect() as connection:
             plan = statement.run(Seen(connection), {"until": NOW, "limit": 10, "time": 0, "id": ""}).rows

@@ -157,6 +157,7 @@ def _over(scope: Scope, due: Due, ago: int, part: Part) -> Flow[Swept]:
         page, swept = yield from part(scope, place)
         total = total.plus(swept).plus(Swept(unreadable=tuple(error.job_id for error in page.unreadable)))
         place = None if page.after is None else place._replace(after=page.after)
+        del page  # before the next one is read
     return total
 
 

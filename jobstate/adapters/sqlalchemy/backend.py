@@ -12,6 +12,7 @@ from jobstate.adapters.sqlalchemy.codec import Write
 from jobstate.adapters.sqlalchemy.lines import Line
 from jobstate.adapters.sqlalchemy.prepared import Kept
 from jobstate.adapters.sqlalchemy.tables import Tables
+from jobstate.lifecycle import Accepted
 from jobstate.payload import encode
 
 
@@ -38,6 +39,10 @@ class Backend(ABC):
         self.kept = Kept(dialect)
 
     # Expressions
+
+    def plain(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """A column as `codec` reads it."""
+        return column
 
     @abstractmethod
     def snapshot(self, columns: Sequence[ColumnElement[Any]]) -> ColumnElement[str]:
@@ -86,11 +91,11 @@ class Backend(ABC):
         """Compare-and-set."""
 
     @abstractmethod
-    def batches(self, writes: Sequence[Write]) -> Sequence[Sequence[Write]]:
-        """The writes, divided into what `save_many` takes at once."""
+    def batches(self, transitions: Sequence[Accepted]) -> Sequence[Sequence[Accepted]]:
+        """The transitions, divided into what `save_many` takes at once."""
 
     @abstractmethod
-    def save_many(self, line: Line, writes: Sequence[Write]) -> list[bool]:
+    def save_many(self, line: Line, batch: Sequence[Accepted]) -> list[bool]:
         """Compare-and-set of each of a batch."""
 
     @abstractmethod

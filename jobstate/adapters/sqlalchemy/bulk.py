@@ -10,7 +10,6 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from jobstate.adapters.sqlalchemy.codec import Write
 from jobstate.adapters.sqlalchemy.faults import is_hopeless
 from jobstate.adapters.sqlalchemy.lines import Line
 from jobstate.adapters.sqlalchemy.store import Answers, Batch, Part, Store
@@ -49,23 +48,23 @@ def _save_batch(store: Store, batch: Batch, line: Line) -> Answers:
     return store.save_batch(line, batch)
 
 
-def _save_write(store: Store, write: Write, line: Line) -> None:
-    store.save_write(line, write)
+def _save(store: Store, transition: Accepted, line: Line) -> None:
+    store.save(line, transition)
 
 
 def _after(store: Store, batch: Batch, error: RepositoryError) -> Steps[Answers]:
     """The answers when a batch met an error: nobody knows, or nothing was done and each is written alone."""
     if isinstance(error, OutcomeUnknownError):
-        return {write.job_id: OutcomeUnknownError(write.job_id, error.detail) for write in batch}
+        return {one.job_id: OutcomeUnknownError(one.job_id, error.detail) for one in batch}
     if is_hopeless(error):
-        return {write.job_id: error for write in batch}
+        return {one.job_id: error for one in batch}
     answers: Answers = {}
-    for write in batch:
+    for one in batch:
         try:
-            yield Step(write.job_id, partial(_save_write, store, write))
-            answers[write.job_id] = None
+            yield Step(one.job_id, partial(_save, store, one))
+            answers[one.job_id] = None
         except RepositoryError as refused:
-            answers[write.job_id] = refused
+            answers[one.job_id] = refused
     return answers
 
 

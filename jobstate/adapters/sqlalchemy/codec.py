@@ -7,7 +7,8 @@ reading it. Its `progress` stands apart: SQLite writes 15 digits of a float into
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -68,13 +69,19 @@ SNAPSHOT = (*_WHOLE, *_PLAIN, *_READ, *_LEASE)
 """The columns of the JSON array, in order: those together that are read in one way."""
 
 _ARE_WHOLE = [int] * len(_WHOLE)
-_AS_IT_STANDS = len(_WHOLE) + len(_PLAIN)
+_READ_FROM = len(_WHOLE) + len(_PLAIN)
 _READERS = tuple(_READ.items())
 _FIELDS = (*SNAPSHOT[: -len(_LEASE)], "lease", "progress", "object", "request", "response")
 """The fields of a job, in the order in which they are put together."""
 
+_CHANGEABLE = frozenset({*_JSON, "lease"})
+"""Fields whose values are made anew for each job."""
+
 _WRITTEN = frozenset({*_JSON, "status", "object", "request", "response", "lease"})
 """Fields that are not columns as they stand."""
+
+AS_IT_STANDS = frozenset(JOB_COLUMNS) - _WRITTEN
+"""Fields that are."""
 
 
 def compact(value: Any) -> str:
@@ -120,13 +127,16 @@ def _decode_payload(name: str, text: str | None) -> Any:
 
 def job_of(snapshot: str, progress: float | None, payloads: Mapping[str, str | None]) -> AnyJob:
     """The job of a row: its JSON array, and the payloads that were asked for. Raises UnreadableJobError."""
-    values: list[Any] = from_json(snapshot)
+    return _job(from_json(snapshot), progress, payloads)
+
+
+def _job(values: list[Any], progress: float | None, payloads: Mapping[str, str | None]) -> AnyJob:
     token, end = values[-2:]
     values[-2:] = [None if token is None else construct(Lease, token=token, expires_at=end), progress, "job", None, None]
     state: Row = dict(zip(_FIELDS, values, strict=True))
     name = ""
     try:
-        for (name, read), value in zip(_READERS, values[_AS_IT_STANDS:], strict=False):
+        for (name, read), value in zip(_READERS, values[_READ_FROM:], strict=False):
             if value is not None:
                 state[name] = read(value)
         for name, text in payloads.items():
@@ -141,16 +151,64 @@ def job_of(snapshot: str, progress: float | None, payloads: Mapping[str, str | N
     return stored_job(state)
 
 
-def jobs_of(rows: Sequence[Any], payloads: Sequence[str]) -> tuple[list[AnyJob], list[UnreadableJobError]]:
-    """The jobs of rows (snapshot, progress, and these payloads), and the errors of those that cannot be read."""
+Read = tuple[list[AnyJob], list[UnreadableJobError]]
+"""The jobs of some rows, and the errors of those that cannot be read."""
+
+
+def jobs_of(rows: Sequence[Any], payloads: Sequence[str]) -> Read:
+    """Of rows that are: snapshot, progress, these payloads."""
+    return _each(partial(job_of, row[0], row[1], dict(zip(payloads, row[2:], strict=False))) for row in rows)
+
+
+def jobs_of_many(rows: Sequence[Any]) -> Read:
+    """Of rows that are: the columns of the snapshot, progress. In half the time, while each of them can be read."""
+    try:
+        return _together(rows), []
+    except (ValueError, TypeError, LookupError):
+        return _each(partial(_job, list(row[: len(SNAPSHOT)]), row[len(SNAPSHOT)], {}) for row in rows)
+
+
+def _each(readings: Iterable[Callable[[], AnyJob]]) -> Read:
     jobs: list[AnyJob] = []
     unreadable: list[UnreadableJobError] = []
-    for row in rows:
+    for read in readings:
         try:
-            jobs.append(job_of(row[0], row[1], dict(zip(payloads, row[2:], strict=False))))
+            jobs.append(read())
         except UnreadableJobError as error:
             unreadable.append(error)
     return jobs, unreadable
+
+
+def _together(rows: Sequence[Any]) -> list[AnyJob]:
+    """Column by column: what all rows share is read and put in once."""
+    if not rows:
+        return []
+    columns: dict[str, Sequence[Any]] = dict(zip((*SNAPSHOT, "progress"), zip(*rows, strict=True), strict=False))
+    if any(set(map(type, columns[name])) != {int} for name in _WHOLE):
+        raise TypeError("not a whole number")
+    for name, read in _READERS:
+        columns[name] = [None if value is None else read(value) for value in columns[name]]
+    leases = zip(*(columns.pop(name) for name in _LEASE), strict=True)
+    columns["lease"] = [None if token is None else construct(Lease, token=token, expires_at=end) for token, end in leases]
+    return _put_together(columns)
+
+
+def _put_together(columns: Mapping[str, Sequence[Any]]) -> list[AnyJob]:
+    """A job for each row. Values that somebody could change belong to one job alone."""
+    common = {**dict.fromkeys(_FIELDS), "object": "job"}
+    own: list[str] = []
+    for name, values in columns.items():
+        first = values[0]
+        if values.count(first) == len(values) and (first is None or name not in _CHANGEABLE):
+            common[name] = first
+        else:
+            own.append(name)
+    jobs: list[AnyJob] = []
+    for row in zip(*(columns[name] for name in own), strict=True):
+        state = common.copy()
+        state.update(zip(own, row, strict=True))
+        jobs.append(stored_job(state))
+    return jobs
 
 
 RECORD_COLUMNS = ("job_id", "version", "event", "source", "target", "at", "attempt", "operation", "actor", "reason", "changes")

@@ -1,8 +1,8 @@
 """PostgreSQL: each write is one statement, in which whatever belongs to a row is written from the row that was.
 
 `WITH moved AS (UPDATE ... RETURNING ...)` compares and sets; payloads and the record are written `FROM moved`, so they are
-written if, and only if, it did. One statement is one transaction, and one round trip. Many writes of one shape come as one JSON
-array of rows, so that a thousand of them are one statement too.
+written if, and only if, it did. One statement is one transaction, and one round trip. Many writes of one shape come as JSON
+arrays, one for each column, so that a thousand of them are one statement too.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from sqlalchemy import (
     Dialect,
     FromClause,
     Integer,
+    String,
     Table,
     Text,
     any_,
     bindparam,
     case,
     cast,
-    column,
     delete,
     func,
     literal_column,
@@ -37,13 +37,17 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from jobstate.adapters.sqlalchemy.backend import Backend
+from jobstate.adapters.sqlalchemy.batches import columns_of, divided
 from jobstate.adapters.sqlalchemy.codec import RECORD_COLUMNS, Shape, Write, compact
 from jobstate.adapters.sqlalchemy.lines import Line
 from jobstate.adapters.sqlalchemy.notices import channel_of
 from jobstate.adapters.sqlalchemy.tables import Tables
 from jobstate.errors import InvalidInputError
+from jobstate.lifecycle import Accepted
 
-_AT = ("at_id", "at_version")
+_NOTED = RECORD_COLUMNS[2:]
+"""The columns of a record that are not the row's id and version."""
+
 _BESIDE = ("payload_", "record_")
 """How the names of what goes to other tables begin."""
 
@@ -60,10 +64,13 @@ class PostgreSQL(Backend):
         self._delete = self.kept.prepare(self._deletion())
         self.channel = channel_of(tables)
 
+    def plain(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """As `Backend.plain`: JSONB would be nested."""
+        return cast(column, Text) if column.key == "metadata" else column
+
     def snapshot(self, columns: Sequence[ColumnElement[Any]]) -> ColumnElement[str]:
         """As `Backend.snapshot`."""
-        plain = [cast(one, Text) if one.key == "metadata" else one for one in columns]  # JSONB would be nested
-        return cast(func.json_build_array(*plain), Text)
+        return cast(func.json_build_array(*map(self.plain, columns)), Text)
 
     def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
         """As `Backend.among`."""
@@ -153,61 +160,58 @@ class PostgreSQL(Backend):
 
     # Save many
 
-    def batches(self, writes: Sequence[Write]) -> Sequence[Sequence[Write]]:
+    def batches(self, transitions: Sequence[Accepted]) -> Sequence[Sequence[Accepted]]:
         """As `Backend.batches`: what has one shape is one statement."""
-        shapes: dict[Shape, list[Write]] = {}
-        for write in writes:
-            shapes.setdefault(write.shape, []).append(write)
-        return list(shapes.values())
+        return divided(transitions)
 
-    def save_many(self, line: Line, writes: Sequence[Write]) -> list[bool]:
+    def save_many(self, line: Line, batch: Sequence[Accepted]) -> list[bool]:
         """As `Backend.save_many`."""
-        shape = writes[0].shape
-        types, first = self._types(shape), writes[0].values
-        columns = {name: [write.values[name] for write in writes] for name in types}
-        same = [name for name, values in columns.items() if values.count(first[name]) == len(writes)]
-        shared = {name: first[name] for name in same if name not in _AT}
+        shape = Write.moved(batch[0], recorded=self.history).shape
+        shared, own = columns_of(batch, recorded=shape[-1])
         statement = self.kept.get(("save many", shape, *shared), lambda: self._saving_many(shape, shared))
-        own = [name for name in types if name not in shared]
-        rows = [dict(zip(own, row, strict=True)) for row in zip(*(columns[name] for name in own), strict=True)]
-        row: Any = statement.run(line, {**shared, "rows": compact(rows), "asked": len(rows)}).rows[0]
-        if row[0] == len(rows):
-            return [True] * len(rows)
+        arrays = {name: compact(values) for name, values in own.items()}
+        row: Any = statement.run(line, {**shared, **arrays, "asked": len(batch)}).rows[0]
+        if row[0] == len(batch):
+            return [True] * len(batch)
         done: set[str] = set(row[1] or ())
-        return [write.job_id in done for write in writes]
+        return [one.job_id in done for one in batch]
 
     def _saving_many(self, shape: Shape, shared: Mapping[str, Any]) -> ClauseElement:
-        """What is the same for all rows comes once; the rest as JSON, an object for each row."""
+        """What is the same for all rows comes once; the rest as JSON, an array for each column."""
         names, payloads, recorded = shape
         jobs = self.tables.jobs
         types = self._types(shape)
-        columns: list[Any] = [column(name, kind) for name, kind in types.items() if name not in shared]
-        source = func.json_to_recordset(bindparam("rows", type_=JSON)).table_valued(*columns, name="row")
-        asked = select(source.render_derived(with_types=True)).cte("asked")
+        arrays = {name: func.json_array_elements_text(bindparam(name, type_=JSON)) for name in types if name not in shared}
+        asked = select(*(cast(each, types[name]).label(name) for name, each in arrays.items())).cte("asked")
 
         def value(name: str, rows: FromClause) -> ColumnElement[Any]:
             return bindparam(name, type_=types[name]) if name in shared else rows.c[name]
 
-        here = (jobs.c.id == asked.c.at_id) & (jobs.c.version == asked.c.at_version)
-        changes = {name: cast(value(name, asked), jobs.c[name].type) for name in names}
-        beside = [asked.c[name] for name in types if name.startswith(_BESIDE) and name not in shared]
+        here = (jobs.c.id == asked.c.at_id) & (jobs.c.version == value("at_version", asked))
+        changes = {name: value(name, asked) for name in names}
+        if "metadata" in changes:
+            changes["metadata"] = cast(changes["metadata"], JSONB)
+        beside = [jobs.c.version, *(asked.c[name] for name in arrays if name.startswith(_BESIDE))]
         moved = update(jobs).where(here).values(changes).returning(jobs.c.id, *beside).cte("moved")
         parts: list[Any] = [self._drop(moved, name) for name, there in payloads if not there]
         parts += [self._put(moved, name, value(f"payload_{name}", moved)) for name, there in payloads if there]
         if recorded:
-            parts.append(self._note(moved, {name: value(f"record_{name}", moved) for name in RECORD_COLUMNS[1:]}))
+            noted = {name: value(f"record_{name}", moved) for name in _NOTED}
+            parts.append(self._note(moved, {"version": moved.c.version, **noted}))
         count = func.count()
         which = case((count < bindparam("asked", type_=Integer), func.array_agg(moved.c.id)))
         return _with(select(count, which).select_from(moved), parts)
 
     def _types(self, shape: Shape) -> dict[str, TypeEngine[Any]]:
-        """What a row of a batch has, and its types."""
+        """What a row of a batch has, and its types: text without its length, to which a cast would cut it."""
         names, payloads, recorded = shape
         jobs, records = self.tables.jobs.c, self.tables.history.c
-        types: dict[str, TypeEngine[Any]] = {"at_id": jobs.id.type, "at_version": jobs.version.type}
-        types |= {name: Text() if name == "metadata" else jobs[name].type for name in names}  # it comes as text
+        types = {"at_id": jobs.id.type, "at_version": jobs.version.type, **{name: jobs[name].type for name in names}}
         types |= {f"payload_{name}": Text() for name, there in payloads if there}
-        return types | ({f"record_{name}": records[name].type for name in RECORD_COLUMNS[1:]} if recorded else {})
+        types |= {f"record_{name}": records[name].type for name in _NOTED} if recorded else {}
+        return {
+            name: Text() if isinstance(kind, (String, JSONB)) or name == "metadata" else kind for name, kind in types.items()
+        }
 
     # Delete
 

@@ -25,6 +25,7 @@ from jobstate.adapters.sqlalchemy.codec import RECORD_COLUMNS, Write
 from jobstate.adapters.sqlalchemy.lines import Line
 from jobstate.adapters.sqlalchemy.prepared import Prepared
 from jobstate.adapters.sqlalchemy.tables import Tables
+from jobstate.lifecycle import Accepted
 from jobstate.model import PAYLOADS
 from jobstate.payload import encode
 
@@ -132,13 +133,13 @@ class SQLite(Backend):
             _ = self._record.run(line, write.values)
         return True
 
-    def batches(self, writes: Sequence[Write]) -> Sequence[Sequence[Write]]:
+    def batches(self, transitions: Sequence[Accepted]) -> Sequence[Sequence[Accepted]]:
         """As `Backend.batches`: one transaction for all."""
-        return [writes] if writes else []
+        return [transitions] if transitions else []
 
-    def save_many(self, line: Line, writes: Sequence[Write]) -> list[bool]:
+    def save_many(self, line: Line, batch: Sequence[Accepted]) -> list[bool]:
         """As `Backend.save_many`."""
-        return [self.save(line, write) for write in writes]
+        return [self.save(line, Write.moved(one, recorded=self.history)) for one in batch]
 
     def delete(self, line: Line, job_id: str, version: int) -> bool:
         """As `Backend.delete`."""

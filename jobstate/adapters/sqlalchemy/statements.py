@@ -35,7 +35,9 @@ class Reading:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._tables = backend.tables
-        self._snapshot = backend.snapshot([self._tables.jobs.c[name] for name in SNAPSHOT])
+        columns = [self._tables.jobs.c[name] for name in SNAPSHOT]
+        self._snapshot = backend.snapshot(columns)
+        self._apart = [*map(backend.plain, columns), self._tables.jobs.c.progress]
         self.standing = backend.kept.prepare(self._standing())
         self.history = backend.kept.prepare(self._history())
 
@@ -128,23 +130,24 @@ class Reading:
             used["metadata"] = self._backend.pairs(used["metadata"])
         return used
 
-    def due(self, due: Due, behind: bool, payloads: tuple[str, ...], hold: bool) -> Prepared:
+    def due(self, due: Due, behind: bool, payloads: tuple[str, ...], hold: bool, apart: bool) -> Prepared:
         """A part of a due page: `until`, `limit`, and `time` and `id` where it lies behind a cursor.
 
         A row ends with its due time and its id. With `hold`, rows are held until the transaction ends, and those that others
-        hold are passed over.
+        hold are passed over. With `apart`, the snapshot comes as its columns, without payloads.
         """
 
         def build() -> ClauseElement:
             jobs, terms = self._tables.jobs, self._tables.due[due]
-            rows = self._rows(payloads).add_columns(terms.time.label("due_time"), jobs.c.id)
+            rows = select(*self._apart) if apart else self._rows(payloads)
+            rows = rows.add_columns(terms.time.label("due_time"), jobs.c.id.label("due_id"))
             rows = rows.where(terms.where, terms.time <= bindparam("until"))
             if behind:
                 rows = rows.where(tuple_(terms.time, jobs.c.id) > tuple_(bindparam("time"), bindparam("id")))
             rows = rows.order_by(terms.time, jobs.c.id).limit(self._backend.limit("limit"))
             return rows.with_for_update(skip_locked=True, of=jobs) if hold else rows
 
-        return self._backend.kept.get(("due", due, behind, payloads, hold), build)
+        return self._backend.kept.get(("due", due, behind, payloads, hold, apart), build)
 
 
 _CONDITIONS = ("organization_id", "ids", "statuses", "endpoint", "created_from", "created_to", "metadata")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Dialect
 
 from jobstate.adapters.sqlalchemy.backend import Backend
-from jobstate.adapters.sqlalchemy.codec import Write, job_of, jobs_of, record_of
+from jobstate.adapters.sqlalchemy.codec import Write, job_of, jobs_of, jobs_of_many, record_of
 from jobstate.adapters.sqlalchemy.faults import Conflicts
 from jobstate.adapters.sqlalchemy.lines import Line
 from jobstate.adapters.sqlalchemy.postgresql import PostgreSQL
@@ -20,7 +20,7 @@ from jobstate.lifecycle import Accepted
 from jobstate.model import AnyJob, HistoryRecord, JobFilter
 from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
 
-Batch = Sequence[Write]
+Batch = Sequence[Accepted]
 Answers = dict[str, RepositoryError | None]
 """By job id: None, or why not."""
 
@@ -36,6 +36,9 @@ class Part(NamedTuple):
 
 
 _BACKENDS: dict[str, type[Backend]] = {"sqlite": SQLite, "postgresql": PostgreSQL}
+MANY = 100
+"""The limit from which on rows are read by columns: each column that an answer has costs a driver something."""
+
 _TRIES = 5
 """How often a new job is stored again when the one in its way was deleted meanwhile."""
 
@@ -78,26 +81,22 @@ class Store:
 
     def save(self, line: Line, transition: Accepted) -> None:
         """As `Repository.save`."""
-        self.save_write(line, Write.moved(transition, recorded=self.backend.history))
+        with Conflicts(transition.job_id, transition.version):
+            done = self.backend.save(line, Write.moved(transition, recorded=self.backend.history))
+        if not done:
+            raise StaleJobError(transition.job_id, transition.version)
 
     def batches(self, transitions: Sequence[Accepted]) -> Sequence[Batch]:
         """The transitions in as many batches as writes are needed."""
-        return self.backend.batches([Write.moved(one, recorded=self.backend.history) for one in transitions])
+        return self.backend.batches(transitions)
 
     def save_batch(self, line: Line, batch: Batch) -> Answers:
         """Compare-and-set of each; an error of the database undoes them all."""
         done = self.backend.save_many(line, batch)
         return {
-            write.job_id: None if saved else StaleJobError(write.job_id, write.version)
-            for write, saved in zip(batch, done, strict=True)
+            one.job_id: None if saved else StaleJobError(one.job_id, one.version)
+            for one, saved in zip(batch, done, strict=True)
         }
-
-    def save_write(self, line: Line, write: Write) -> None:
-        """Compare-and-set."""
-        with Conflicts(write.job_id, write.version):
-            done = self.backend.save(line, write)
-        if not done:
-            raise StaleJobError(write.job_id, write.version)
 
     def list(self, line: Line, where: JobFilter, page: PageRequest, include_request: bool, include_response: bool) -> Listing:
         """As `Repository.list`."""
@@ -109,10 +108,11 @@ class Store:
     def due(self, line: Line, part: Part, *, hold: bool = False) -> DuePage:
         """As `Repository.due`; with `hold`, for a transaction that writes to its rows."""
         after, payloads = part.after, _wanted(part.include_request, False)
-        statement = self._reading.due(part.due, after is not None, payloads, hold and self.backend.holds_rows)
+        apart = part.limit >= MANY and not payloads
+        statement = self._reading.due(part.due, after is not None, payloads, hold and self.backend.holds_rows, apart)
         place = {} if after is None else {"time": after.time, "id": after.job_id}
         rows = statement.run(line, {"until": part.until, "limit": part.limit, **place}).rows
-        jobs, unreadable = jobs_of(rows, payloads)
+        jobs, unreadable = jobs_of_many(rows) if apart else jobs_of(rows, payloads)
         last = Cursor(*rows[-1][-2:]) if len(rows) == part.limit else None
         return DuePage(jobs, last, unreadable)
 
