@@ -232,6 +232,27 @@ def test_in_a_transaction_of_the_hosts_its_error_is_the_hosts(boxed: Jobs, outbo
     assert caught.value is DOWN
 
 
+def test_what_was_left_pending_is_given_on_demand_with_its_time(boxed: Jobs, outbox: Outbox) -> None:
+    outbox.error = DOWN
+    job = boxed.create("/x", {}, available_at=LATER)
+    outbox.error = None
+    assert marks(boxed.dispatch(job.id)) == (NOW, 1, True)
+    assert outbox.rows == [(job.delivery, LATER)]
+
+
+def test_a_job_that_is_found_pending_in_a_transaction_of_the_hosts_is_given_there_or_the_host_is_told(
+    boxed: Jobs, outbox: Outbox
+) -> None:
+    outbox.error = DOWN
+    job = boxed.create("/x", {}, idempotency_key="k")
+    with pytest.raises(DispatchError) as caught:
+        boxed.bind(None).create("/x", {}, idempotency_key="k")
+    assert caught.value is DOWN
+    outbox.error = None
+    assert boxed.bind(None).create("/x", {}, idempotency_key="k").id == job.id
+    assert outbox.rows == [(job.delivery, None)]
+
+
 # Every interleaving
 
 PAUSE = 5

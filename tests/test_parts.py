@@ -285,6 +285,10 @@ def test_a_worker_without_a_store_starts_nothing_that_was_cut(world: World) -> N
     found = bare.retrieve(job.id, include_request=True)
     assert [code for code, _ in warned(found)] == ["restore_failed"]
     assert found.request == world.row(job.id).request
+    delivery = world.row(job.id).delivery
+    world.ours.cancel(job.id)
+    with pytest.raises(IllegalTransitionError):
+        bare.start(delivery)
 
 
 def test_a_limit_without_a_store_is_refused_when_it_is_given() -> None:
