@@ -6,7 +6,7 @@ to kill at any step and to run several at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -63,18 +63,26 @@ class SweepReport(NamedTuple):
     relay: Swept
 
 
+class SweepError(ExceptionGroup[Exception]):
+    """What the sweeps of one `sweep()` raised, together; `made` has what the others did, by their names."""
+
+    made: Mapping[str, Swept]
+
+
 def sweep(scope: Scope) -> Flow[SweepReport]:
-    """All sweeps once, each also when another met an error of a port; the errors are raised together at the end."""
+    """All sweeps once, each also when another met an error of a port; SweepError has the errors together at the end."""
     errors: list[Exception] = []
-    report: list[Swept] = []
+    made: dict[str, Swept] = {}
     for one in (expire, rescue, cleanup, forget, relay):
         try:
-            report.append((yield from one(scope)))
+            made[one.__name__] = yield from one(scope)
         except Exception as error:
             errors.append(error)
     if errors:
-        raise ExceptionGroup(f"{len(errors)} of 5 sweeps met an error of a port; the others were made", errors)
-    return SweepReport(*report)
+        raised = SweepError(f"{len(errors)} of 5 sweeps met an error of a port; the others were made", errors)
+        raised.made = made
+        raise raised
+    return SweepReport(**made)
 
 
 Part = Callable[[Scope, "Place"], Flow[tuple[DuePage, Swept]]]
