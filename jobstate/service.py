@@ -56,7 +56,11 @@ class Jobs(Face):
     ) -> None:
         check_colour("Jobs", "AsyncJobs", False, repository=repository, dispatcher=dispatcher, artifacts=artifacts, clock=clock)
         ports = Ports(
-            announced(repository, dispatcher), dispatcher, artifacts, clock or SystemClock(), listeners=listening(observers)
+            announced(repository, dispatcher),
+            dispatcher,
+            artifacts,
+            SystemClock() if clock is None else clock,
+            listeners=listening(observers),
         )
         super().__init__(ports, make_scope(policy, repository, dispatcher, artifacts), by_name(endpoints))
 
@@ -263,7 +267,11 @@ class AsyncJobs(Face):
     ) -> None:
         check_colour("AsyncJobs", "Jobs", True, repository=repository, dispatcher=dispatcher, artifacts=artifacts, clock=clock)
         ports = Ports(
-            announced(repository, dispatcher), dispatcher, artifacts, clock or SystemClock(), listeners=listening(observers)
+            announced(repository, dispatcher),
+            dispatcher,
+            artifacts,
+            SystemClock() if clock is None else clock,
+            listeners=listening(observers),
         )
         super().__init__(ports, make_scope(policy, repository, dispatcher, artifacts), by_name(endpoints))
 

@@ -26,7 +26,7 @@ from jobstate.flows import sweeps
 from jobstate.flows.sweeps import SweepReport, Swept
 from jobstate.lifecycle import Accepted
 from jobstate.query import Due, DuePage
-from tests.support import ENDPOINT, ORG, REQUEST, Actor, World, at_once, make_world, meeting
+from tests.support import ENDPOINT, ORG, REQUEST, Actor, Faulty, World, at_once, make_world, meeting
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
@@ -119,6 +119,16 @@ def test_where_nothing_is_due_each_sweep_asks_for_its_pages_and_makes_nothing(tm
     pages = "EXPIRING UNLEASED UNCLEANED CLEANING CLEANED PENDING UNSTARTED".split()
     assert [effect.due.name for effect in asked if isinstance(effect, DueJobs)] == pages
     assert {type(effect) for effect in asked} == {Now, DueJobs}
+
+
+def test_a_job_whose_mark_could_not_be_decided_is_counted_once_and_found_again(local: World) -> None:
+    for _ in range(2):
+        silent(local).create(ENDPOINT, REQUEST)
+    clock: Any = Faulty(local.clock)
+    relaying = Jobs(local.repository, local.dispatcher, clock=clock)
+    clock.fail("now", DOWN, skip=2)  # the sweep's own time, and the id of the first job's mark
+    assert relaying.relay() == Swept(moved=1, failed=1)
+    assert relaying.relay() == Swept(moved=1)
 
 
 @pytest.mark.parametrize("page", range(7))

@@ -271,11 +271,11 @@ def _send(scope: Scope, place: Place) -> Flow[tuple[DuePage, Swept]]:
     for job in page.jobs:
         try:
             taken = yield from deliver(scope, job)
-            sent += 1
             mark = taken if isinstance(taken, Accepted) else (yield from judge(scope, job, taken))
         except Exception:
             failed += 1
             continue
+        sent += 1
         if isinstance(mark, Accepted) and mark is not taken:
             marks.append(mark)
     if marks:
