@@ -10,6 +10,7 @@ The `Async` twins have the same methods, to be awaited, and the same clauses.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from inspect import getattr_static
 from typing import Any, Protocol
 
 from jobstate.effects import Decide, Moved
@@ -25,6 +26,14 @@ Within = Callable[[Any], Any]
 
 AsyncWithin = Callable[[Any], Awaitable[Any]]
 """The same, awaited."""
+
+
+def offers(port: object, method: str) -> bool:
+    """Whether a port has a method that it need not have, on its class or in its own attributes.
+
+    One that only `__getattr__` finds does not count: it belongs to what the port wraps, and would go past the port.
+    """
+    return getattr_static(port, method, None) is not None
 
 
 class Repository(Protocol):

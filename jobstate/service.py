@@ -31,6 +31,7 @@ from jobstate.ports import (
     Dispatcher,
     Listener,
     Repository,
+    offers,
 )
 
 R = TypeVar("R")
@@ -219,8 +220,8 @@ class Jobs(Face):
 
     def listen(self) -> Listener:
         """Listen for notices of jobs that were queued for `take`; where the repository tells of none, only time passes."""
-        offered = getattr(self._ports.repository, "listen", None)
-        return Polling() if offered is None else offered()
+        repository: Any = self._ports.repository
+        return repository.listen() if offers(repository, "listen") else Polling()
 
     def sweep(self) -> SweepReport:
         """Expire, rescue, clean up, forget and relay, once. Safe to run anywhere, at any time, several at once."""
@@ -407,8 +408,8 @@ class AsyncJobs(Face):
 
     async def listen(self) -> AsyncListener:
         """As `Jobs.listen`."""
-        offered = getattr(self._ports.repository, "listen", None)
-        return AsyncPolling() if offered is None else await offered()
+        repository: Any = self._ports.repository
+        return await repository.listen() if offers(repository, "listen") else AsyncPolling()
 
     async def sweep(self) -> SweepReport:
         """As `Jobs.sweep`."""

@@ -86,9 +86,10 @@ class Called:
         self._side = side
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("announcing", "listen"):
-            raise AttributeError(name)
         return partial(self._side.call, name)
+
+    def move_due(self, *args: Any, **options: Any) -> Any:
+        return self._side.call("move_due", *args, **options)
 
 
 @contextmanager

@@ -148,7 +148,7 @@ def test_another_database_is_refused() -> None:
 def test_what_is_out_of_range_is_refused_before_a_database_is_opened(
     options: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uvicorn, "run", lambda *_, **__: None)
+    monkeypatch.setattr(uvicorn, "run", print)
     with pytest.raises(ValueError, match=words):
         serve(str(tmp_path / "jobs.sqlite"), {"key-a": "org_a"}, **options)
     assert list(tmp_path.iterdir()) == []

@@ -210,8 +210,6 @@ class OneBad:
         self.error: Exception = RepositoryError("the row is locked")
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("move_due", "announcing"):  # a sweep then asks for `due` and `save_many`, and of this one
-            raise AttributeError(name)
         return getattr(self._inner, name)
 
     def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:

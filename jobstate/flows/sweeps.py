@@ -73,9 +73,9 @@ def sweep(scope: Scope) -> Flow[SweepReport]:
     """All sweeps once, each also when another met an error of a port; SweepError has the errors together at the end."""
     errors: list[Exception] = []
     made: dict[str, Swept] = {}
-    for one in (expire, rescue, cleanup, forget, relay):
+    for name, one in zip(SweepReport._fields, (expire, rescue, cleanup, forget, relay), strict=True):
         try:
-            made[one.__name__] = yield from one(scope)
+            made[name] = yield from one(scope)
         except Exception as error:
             errors.append(error)
     if errors:
