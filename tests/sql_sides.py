@@ -14,7 +14,7 @@ from sqlalchemy import URL, Engine, text
 from jobstate.adapters.sqlalchemy import AsyncSQLAlchemyRepository, SQLAlchemyRepository, Tables
 from jobstate.lifecycle import creation_record
 from jobstate.model import Job
-from jobstate.testing.contracts.repository import example
+from jobstate.testing.contracts.samples import example
 from tests.postgresql import async_engine_of, engine_of
 from tests.sql import AUTOMATIC, aiosqlite_engine, sqlite_engine
 
