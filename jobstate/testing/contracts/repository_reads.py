@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobstate.effects import Count, DueJobs, Flow, History, List, Load, Save
-from jobstate.errors import (
-    JobNotFoundError,
-    UnreadableJobError,
-)
+from jobstate.errors import JobNotFoundError, UnreadableJobError
 from jobstate.lifecycle.creation import creation_record
 from jobstate.model import Event, HistoryRecord, Job, JobFilter, JobStatus, Lease, evolve
 from jobstate.query import Cursor, Due, DuePage, PageRequest, due_time

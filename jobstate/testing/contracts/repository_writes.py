@@ -5,12 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobstate.effects import Delete, Flow, History, Insert, Load, Save, SaveAndDispatch, SaveMany
-from jobstate.errors import (
-    JobNotFoundError,
-    JobstateError,
-    OutcomeUnknownError,
-    StaleJobError,
-)
+from jobstate.errors import JobNotFoundError, JobstateError, OutcomeUnknownError, StaleJobError
 from jobstate.lifecycle.creation import creation_record
 from jobstate.model import Event, Job, JobResponse, JobStatus, Lease, evolve
 from jobstate.query import PageRequest
