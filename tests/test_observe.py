@@ -340,10 +340,10 @@ def test_a_bound_face_tells_nothing_that_may_be_rolled_back(tmp_path: Path, note
     with engine.connect() as connection:
         create(jobs.bind(connection))
         connection.rollback()
-    engine.dispose()
     assert notes.told == []
     create(jobs.for_organization(ORG))
     assert notes.words == ["created"]
+    engine.dispose()
 
 
 # What comes with it
