@@ -121,6 +121,8 @@ class _Held(Generic[RequestT, ResponseT]):
         except ValidationError as error:
             raise invalid_input(error) from None
         parts = check_artifacts("artifacts", artifacts)
+        if parts and self._scope.bound:
+            raise InvalidInputError("artifacts", "a store cannot roll back: start the job on the face that is not bound")
         return attempts.complete(self._scope, self._hold, checked, parts, _checked(warnings))
 
     def _fail(self, error: JobError, retryable: bool, warnings: Iterable[JobWarning]) -> Flow[attempts.Ended]:

@@ -35,6 +35,7 @@ from jobstate.model import (
 from jobstate.observe import Listeners
 from jobstate.payload import check_artifacts, instance, invalid_input, json_object
 from jobstate.policy import Policy
+from jobstate.ports import offers
 from jobstate.query import PageRequest
 
 R = TypeVar("R")
@@ -130,13 +131,13 @@ class Face:
         and the next sweep makes it otherwise. Observers are told nothing, since it may yet be rolled back. Raises
         TypeError for a repository that cannot write in another's transaction.
         """
-        bind = getattr(self._ports.repository, "bind", None)
-        if bind is None:
-            name = type(self._ports.repository).__name__
+        repository = self._ports.repository
+        if not offers(repository, "bind"):
+            name = type(repository).__name__
             raise TypeError(f"repository: {name} has no method 'bind': it cannot write in a transaction of the host's")
         dispatching = self._scope.dispatching
         within = dispatching if dispatching is Dispatching.WITHIN else Dispatching.NEVER
-        ports = replace(self._ports, repository=bind(transaction), listeners=None, gatherer=None)
+        ports = replace(self._ports, repository=repository.bind(transaction), listeners=None, gatherer=None)
         return self._like(ports, replace(self._scope, dispatching=within, bound=True))
 
     def _gathering(self, gatherer: Any) -> Self:
@@ -347,14 +348,13 @@ def make_scope(policy: Policy | None, repository: object, dispatcher: Any, artif
     dispatching = Dispatching.NEVER
     if dispatcher is not None:
         dispatching = Dispatching.WITHIN if dispatcher.transactional else Dispatching.AFTER
-    shares, delays = hasattr(repository, "move_due"), hasattr(dispatcher, "dispatch_at")
+    shares, delays = offers(repository, "move_due"), offers(dispatcher, "dispatch_at")
     return Scope(policy, None, dispatching, artifacts is not None, shares, delays)
 
 
 def announced(repository: Any, dispatcher: object) -> Any:
     """The repository of a face: one that tells of new jobs, if it can, where no dispatcher carries them."""
-    announcing = getattr(repository, "announcing", None)
-    return repository if dispatcher is not None or announcing is None else announcing()
+    return repository.announcing() if dispatcher is None and offers(repository, "announcing") else repository
 
 
 def by_name(endpoints: Iterable[Endpoint[Any, Any]]) -> dict[str, Endpoint[Any, Any]]:

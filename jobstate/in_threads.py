@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from jobstate.model import Delivery
-from jobstate.ports import Dispatcher
+from jobstate.ports import DelayedDispatch, Dispatcher, offers
 
 
 class InThreads:
@@ -26,8 +26,8 @@ class InThreads:
             name = type(dispatcher).__name__
             raise ValueError(f"{name} writes in a transaction of the repository's, which belongs to no other thread")
         self._dispatcher = dispatcher
-        if (dispatch_at := getattr(dispatcher, "dispatch_at", None)) is not None:
-            self.dispatch_at = _awaited(dispatch_at)
+        if offers(dispatcher, "dispatch_at"):
+            self.dispatch_at = _awaited(cast("DelayedDispatch", dispatcher).dispatch_at)
 
     async def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
         """As `Dispatcher.dispatch`."""

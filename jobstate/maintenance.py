@@ -9,13 +9,13 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from threading import Event, Thread
 from typing import Protocol
 
-from jobstate.flows.sweeps import SweepReport
+from jobstate.flows.sweeps import SweepError, Swept
 from jobstate.service import AsyncJobs, Jobs
 
 logger = logging.getLogger("jobstate.maintenance")
@@ -121,7 +121,7 @@ def _keep_sweeping(jobs: Jobs, pace: Pace, stop: Stop, on_error: OnError | None,
     while not stop.is_set() and not stop.wait(pause):
         began, failed = clock(), False
         try:
-            _look_at(jobs.sweep())
+            _look_at(jobs.sweep()._asdict())
         except Exception as error:
             failed = True
             _tell(error, on_error)
@@ -155,7 +155,7 @@ async def _keep_sweeping_async(
     while not stop.is_set() and not await _wait(stop, pause):
         began, failed = clock(), False
         try:
-            _look_at(await jobs.sweep())
+            _look_at((await jobs.sweep())._asdict())
         except Exception as error:
             failed = True
             _tell(error, on_error)
@@ -174,15 +174,17 @@ def _seconds(every: timedelta | float) -> float:
     return every.total_seconds() if isinstance(every, timedelta) else float(every)
 
 
-def _look_at(report: SweepReport) -> None:
-    """Say what a sweep could not do."""
-    for name, swept in report._asdict().items():
+def _look_at(made: Mapping[str, Swept]) -> None:
+    """Say what the sweeps that were made could not do."""
+    for name, swept in made.items():
         if swept.failed or swept.unreadable:
             rows = ", ".join(swept.unreadable) or "none"
             logger.warning("sweep %s: %d rows met an error of a port; unreadable rows: %s", name, swept.failed, rows)
 
 
 def _tell(error: Exception, on_error: OnError | None) -> None:
+    if isinstance(error, SweepError):
+        _look_at(error.made)
     logger.error("a sweep was not made to its end; the next one goes on", exc_info=error)
     if on_error is not None:
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from threading import Lock
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from jobstate import effects as fx
 from jobstate.effects import Flow
 from jobstate.errors import OutcomeUnknownError, TransitionError
-from jobstate.flows.sweeps import SweepReport, Swept
+from jobstate.flows.sweeps import SweepError, SweepReport, Swept
 from jobstate.lifecycle import Accepted
 from jobstate.model import AnyJob, Delivery
 
@@ -40,7 +40,7 @@ class Observer:
         """A delivery was run to its end, dropped or returned: the fields of its `RunResult`."""
 
     def swept(self, kind: str, swept: Swept) -> None:
-        """One sweep was made: expire, rescue, cleanup, forget or relay."""
+        """One sweep was made: expire, rescue, cleanup, forget or relay. One that raised is not told; what it moved is."""
 
     def operation(self, name: str) -> AbstractContextManager[object]:
         """Entered around each operation of `Jobs` and of an attempt, by the name of its method."""
@@ -130,6 +130,9 @@ def observed(flow: Flow[R], listeners: Listeners, name: str) -> Flow[R]:
     except TransitionError as refusal:
         listeners.tell("refused", refusal)
         raise
+    except SweepError as error:
+        ear.swept(error.made)
+        raise
     finally:
         flow.close()
 
@@ -168,10 +171,13 @@ class _Ear:
 
     def end(self, name: str, result: object) -> None:
         if isinstance(result, SweepReport):
-            for kind, swept in result._asdict().items():
-                self._tell("swept", kind, swept)
+            self.swept(result._asdict())
         elif isinstance(result, Swept):
-            self._tell("swept", name, result)
+            self.swept({name: result})
+
+    def swept(self, made: Mapping[str, Swept]) -> None:
+        for kind, swept in made.items():
+            self._tell("swept", kind, swept)
 
     def _many(self, transitions: Sequence[Accepted], answers: Sequence[Exception | None]) -> None:
         for transition, answer in zip(transitions, answers, strict=True):

@@ -36,6 +36,9 @@ API_KEYS = "JOBSTATE_API_KEYS"
 SWEEP_EVERY = 5.0
 """Seconds from the beginning of one sweep to the next."""
 
+_PORTS = 65_535
+_DAY = 86_400
+
 
 def api_keys(text: str | None) -> dict[str, str]:
     """Organizations by API key. Raises ValueError when there are none, or for a pair that is none."""
@@ -103,6 +106,13 @@ def serve(
     grace: float = 10.0,
     handler: Handler | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. What runs then has `grace` seconds to finish, and is given back after that."""
+    """Serve until SIGTERM or SIGINT. What runs then has `grace` seconds to finish, and is given back after that.
+
+    Raises ValueError for a port that there is not, and for less than 0 seconds or more than a day.
+    """
+    if not 0 <= port <= _PORTS:
+        raise ValueError(f"port: a number from 0 to {_PORTS} is needed, not {port}; 0 takes any that is free")
+    if not 0 <= grace <= _DAY:
+        raise ValueError(f"grace: seconds from 0 to {_DAY} are needed, not {grace}")
     app = make_app(open_engine(database), keys, handler or demo_handler(), workers=workers, grace=grace)
     uvicorn.run(app, host=host, port=port, timeout_graceful_shutdown=max(1, round(grace)))

@@ -235,8 +235,8 @@ MUTANTS = [
     Mutant(
         "a sweep marks what it did not send",
         "flows/sweeps.py",
-        "        except Exception:\n            failed += 1\n            continue\n        if isinstance(mark",
-        "        except Exception:\n            failed += 1\n            mark = taken = decide(job, Event.DISPATCHED, (yield from Now()), policy=scope.policy, run=job.run, task_name='x')\n            marks.append(mark)\n        if isinstance(mark",
+        "        except Exception:\n            failed += 1\n            continue\n        sent += 1\n        if isinstance(mark",
+        "        except Exception:\n            failed += 1\n            mark = taken = decide(job, Event.DISPATCHED, (yield from Now()), policy=scope.policy, run=job.run, task_name='x')\n            marks.append(mark)\n        sent += 1\n        if isinstance(mark",
         UNDELIVERED,
     ),
     Mutant("a save does not compare", "memory/repository.py", "if row is None or row.version != version:", "if row is None:"),

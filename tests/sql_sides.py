@@ -14,7 +14,7 @@ from sqlalchemy import URL, Engine, text
 from jobstate.adapters.sqlalchemy import AsyncSQLAlchemyRepository, SQLAlchemyRepository, Tables
 from jobstate.lifecycle import creation_record
 from jobstate.model import Job
-from jobstate.testing.contracts.repository import example
+from jobstate.testing.contracts.samples import example
 from tests.postgresql import async_engine_of, engine_of
 from tests.sql import AUTOMATIC, aiosqlite_engine, sqlite_engine
 
@@ -86,9 +86,10 @@ class Called:
         self._side = side
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("announcing", "listen"):
-            raise AttributeError(name)
         return partial(self._side.call, name)
+
+    def move_due(self, *args: Any, **options: Any) -> Any:
+        return self._side.call("move_due", *args, **options)
 
 
 @contextmanager

@@ -37,6 +37,7 @@ from jobstate.memory import (
     MemoryRepository,
 )
 from jobstate.model import evolve
+from jobstate.ports import offers
 from jobstate.testing import ManualClock
 
 NOW = 1_700_000_000
@@ -82,6 +83,7 @@ class Faulty:
     somebody else's write, before the answer. Faults of one method apply to its next calls, in order; `skip` lets some pass.
     `late("save", until="load")`: the answer is lost at once, and the call is made only right before the next one of `until`.
     With `by_row`, a `save_many` that goes wrong answers so for each row, as its contract has it, and raises nothing.
+    It offers no `move_due`: a sweep then asks for `due` and `save_many`, which tests know by name.
     """
 
     def __init__(self, inner: Any) -> None:
@@ -91,6 +93,8 @@ class Faulty:
         self._landing: list[tuple[str, Callable[[], Any], Write | None]] = []
         self.by_row = False
         self.calls: list[str] = []
+        if offers(inner, "dispatch_at"):
+            self.dispatch_at = self.__getattr__("dispatch_at")
 
     def lose(self, method: str, *, then: Write | None = None, skip: int = 0) -> None:
         self._add(method, skip, (True, OutcomeUnknownError("job", "the answer was lost"), then))
@@ -133,8 +137,6 @@ class Faulty:
         return len(self._inner)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("move_due", "announcing"):  # a sweep then asks for `due` and `save_many`, which tests know by name
-            raise AttributeError(name)
         value = getattr(self._inner, name)
         if name.startswith("_") or not callable(value) or name in ("take", "keys"):
             return value
@@ -347,8 +349,6 @@ class Meeting:
         self._thread = local()
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("move_due", "announcing"):
-            raise AttributeError(name)
         value = getattr(self._inner, name)
         if name not in self._methods:
             return value

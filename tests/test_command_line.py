@@ -24,6 +24,10 @@ from sqlalchemy import URL, NullPool, create_engine, text
 from jobstate import Job, JobError, Jobs, JobStatus, Policy
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
 from jobstate.cli import main, many
+from jobstate.effects import Flow, Now
+from jobstate.flows import sweeps
+from jobstate.flows.settle import Scope
+from jobstate.flows.sweeps import Swept
 from jobstate.lifecycle import foresee
 from jobstate.model import Event
 from jobstate.testing import ManualClock
@@ -429,6 +433,20 @@ def test_a_sweep_that_met_a_row_it_cannot_read_is_not_done(file: Path, capsys: p
     [job] = told(capsys, "check")[1]["problems"]
     assert main(["sweep"]) == 1
     assert job.split()[0] in capsys.readouterr().err
+
+
+def test_a_sweep_that_met_an_error_tells_what_the_others_did(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(scope: Scope) -> Flow[Swept]:
+        yield from Now()
+        raise ConnectionError("the broker is down")
+
+    failed(service(file, clock=ManualClock(NOW)))
+    monkeypatch.setattr(sweeps, "relay", down)
+    assert main(["sweep", "--json"]) == 1
+    out, error = capsys.readouterr()
+    assert (json.loads(out)["expire"]["moved"], error) == (1, "jobstate: ConnectionError: the broker is down\n")
 
 
 def test_a_sweep_on_tables_that_are_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

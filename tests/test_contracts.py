@@ -306,6 +306,10 @@ def test_the_last_clause_has_its_races_of_the_same_number(port: type) -> None:
 
 def test_a_clause_that_is_named_exists() -> None:
     """Wherever a docstring of a port's method names clauses."""
-    text_of_ports = Path(ports.__file__).read_text()
+    text_of_ports = "".join(path.read_text() for path in Path(ports.__file__).parent.glob("*.py"))
     declared = set(re.findall(r"^    ([RDASCNBL]\d\d) ", text_of_ports, re.MULTILINE))
-    assert set(re.findall(r"\b([RDASCNBL]\d\d)\b", text_of_ports)) == declared
+    assert (
+        set(re.findall(r"\b([RDASCNBL]\d\d)\b", text_of_ports))
+        == declared
+        >= {"R01", "D01", "A01", "S01", "C01", "N01", "B01", "L01"}
+    )

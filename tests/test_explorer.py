@@ -12,7 +12,7 @@ from jobstate.errors import OutcomeUnknownError, RepositoryError
 from jobstate.flows import attempts
 from jobstate.flows.settle import Dispatching, Scope
 from jobstate.lifecycle import Accepted, Facts, decide
-from jobstate.model import Delivery, Event, JobResponse
+from jobstate.model import AnyJob, Delivery, Event, JobResponse
 from jobstate.testing.explorer import (
     Actor,
     Choose,
@@ -38,7 +38,6 @@ from jobstate.testing.explorer.actors import (
     LEASE_OVER,
     POLICY,
     SCOPE,
-    AnyJob,
     cancelled_world,
     canceller,
     expired,

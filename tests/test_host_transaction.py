@@ -12,7 +12,7 @@ from sqlalchemy import URL, Column, Engine, Integer, MetaData, String, Table, fu
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
-from jobstate import AsyncJobs, GuardRefusedError, IdempotencyConflictError, InvalidInputError, Job, Jobs, Policy
+from jobstate import AsyncJobs, GuardRefusedError, IdempotencyConflictError, InvalidInputError, Job, JobError, Jobs, Policy
 from jobstate.adapters.sqlalchemy import AsyncSQLAlchemyRepository, SQLAlchemyRepository
 from jobstate.errors import RepositoryError
 from jobstate.memory import MemoryArtifactStore, MemoryDispatcher, MemoryRepository
@@ -101,6 +101,33 @@ def test_a_job_and_the_hosts_row_are_there_together_or_not_at_all(
         assert dispatcher.take() is None
 
 
+@pytest.mark.parametrize("commits", [False, True])
+def test_what_a_bound_attempt_says_is_there_if_the_host_commits(
+    engine: Engine, jobs: Jobs, dispatcher: MemoryDispatcher, commits: bool
+) -> None:
+    made = [jobs.create("/x", {}) for _ in range(4)]
+    while dispatcher.take() is not None:
+        pass
+    with engine.connect() as host:
+        done, broken, back, alive = [jobs.bind(host).start(job.delivery) for job in made]
+        done.complete({"shipped": 1})
+        broken.fail(JobError(code="lost", message="the parcel is lost"))
+        back.give_back()
+        alive.heartbeat(0.5)
+        host.execute(insert(ORDERS).values(id=1))
+        if commits:
+            host.commit()
+        else:
+            host.rollback()
+    rows = [jobs.retrieve(job.id) for job in made]
+    told = ["completed", "failed", "queued", "in_progress"] if commits else ["queued"] * 4
+    assert ([row.status for row in rows], orders(engine)) == (told, int(commits))
+    assert [row.attempt_count for row in rows] == [int(commits)] * 4
+    assert (rows[2].dispatch_pending, dispatcher.take()) == (commits, None), "dispatched before the commit"
+    if not commits:
+        assert jobs.start(made[0].delivery).number == 1
+
+
 def test_the_relay_dispatches_what_the_host_has_committed(engine: Engine, jobs: Jobs, dispatcher: MemoryDispatcher) -> None:
     with engine.begin() as connection:
         job = jobs.bind(connection).create("/x", {})
@@ -176,10 +203,13 @@ def test_an_error_of_a_transactional_dispatcher_is_the_hosts_to_roll_back(engine
 
 def test_what_could_not_be_rolled_back_is_refused(engine: Engine, dispatcher: MemoryDispatcher, jobs: Jobs) -> None:
     whole = Jobs(jobs._ports.repository, dispatcher, artifacts=MemoryArtifactStore())
+    job = whole.create("/x", {}, organization_id="org")
     with engine.begin() as connection:
         bound = whole.bind(connection)
         with pytest.raises(InvalidInputError, match="artifacts: a store cannot roll back"):
             bound.create("/x", {}, organization_id="org", artifacts={"scan": b"x"})
+        with pytest.raises(InvalidInputError, match="artifacts: a store cannot roll back"):
+            bound.start(job.delivery).complete({}, artifacts={"scan": b"x"})
         for ask in (bound.sweep, lambda: bound.cancel_many(status="queued"), lambda: bound.dispatch("job_" + "0" * 21)):
             with pytest.raises(InvalidInputError, match=r"transaction: .* not bound"):
                 ask()
@@ -252,11 +282,13 @@ def test_the_async_face_does_the_same(
         begun: Any = AsyncSession(engine) if session else engine.connect()
         async with begun as host:
             job = await jobs.bind(host).create("/x", {})
+            await (await jobs.bind(host).start(job.delivery)).complete({"shipped": 1})
             await host.execute(insert(ORDERS).values(id=1, job_id=job.id))
             await (host.commit() if commits else host.rollback())
         async with engine.connect() as connection:
             there = (await connection.execute(select(func.count()).select_from(ORDERS))).scalar_one()
-        assert (there, await jobs.count()) == ((1, 1) if commits else (0, 0))
+        assert (there, await jobs.count(status="completed")) == ((1, 1) if commits else (0, 0))
+        assert await jobs.count() == there
         await engine.dispose()
 
     asyncio.run(main())

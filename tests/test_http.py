@@ -32,7 +32,7 @@ from jobstate.face import Filter
 from jobstate.flows.settle import TRIES
 from jobstate.memory import MemoryRepository
 from tests.support import ENDPOINT, NOW, ORG, REQUEST, WORLDS, World, make_world
-from tests.web import BODY, UNKNOWN, client_of, error, fields, make_app, raw
+from tests.web import BODY, UNKNOWN, Documented, client_of, error, fields, make_app, raw
 
 FIELDS = """
 attempt_count cancelled cloud_task_name completed_at created_at endpoint error expires_at id last_attempt_at last_failure_code
@@ -545,6 +545,22 @@ def test_a_hosts_own_handlers_of_errors_are_for_its_own_errors(world: World) -> 
     world.repository.fail("load", RepositoryError("gone"))
     assert error(client.get(f"/v1/jobs/{world.create().id}"), 503)["code"] == "unavailable"
     assert client.get("/v1/jobs", headers={"Api-Key": "nobody"}).status_code == 418
+
+
+@pytest.mark.parametrize("organization", [None, "", 7, b"org_a", "o" * 256, [ORG]])
+def test_an_organization_that_is_none_is_the_hosts_fault_and_told_to_its_log_alone(
+    organization: Any, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = FastAPI()
+    app.include_router(jobs_router(raw(world), organization=lambda: organization))
+    client = Documented(app)
+    for response in (client.get("/v1/jobs"), client.post("/v1/jobs", json=BODY), client.get(f"/v1/jobs/{UNKNOWN}")):
+        assert error(response, 500)["code"] == "internal_error"
+        assert "organization" not in response.text
+    assert world.others.count() == 0
+    words = [record.getMessage() for record in caplog.records if record.name == "jobstate.adapters.fastapi"]
+    assert len(words) == 3
+    assert all(f"answered {type(organization).__name__}" in word and "raise HTTPException" in word for word in words)
 
 
 def test_who_is_not_known_gets_the_hosts_answer(world: World) -> None:

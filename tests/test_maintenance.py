@@ -20,7 +20,7 @@ from sqlalchemy import URL, Engine, text
 
 from jobstate import AsyncJobs, Jobs, Policy, async_run_maintenance, maintenance, run_maintenance
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
-from jobstate.flows.sweeps import SweepReport, Swept
+from jobstate.flows.sweeps import SweepError, SweepReport, Swept
 from jobstate.maintenance import CAP, Pace
 from jobstate.memory import MemoryRepository
 from jobstate.testing import ManualClock
@@ -53,8 +53,10 @@ class Time:
 class Sweeps:
     """What maintenance asks for: sweeps that take some time, and raise or report what they are told."""
 
-    def __init__(self, time: Time, *, takes: float = 0.0, errors: int = 0, report: SweepReport = CLEAN) -> None:
-        self.time, self.takes, self.errors, self.report = time, takes, errors, report
+    def __init__(
+        self, time: Time, *, takes: float = 0.0, errors: int = 0, error: Exception = DOWN, report: SweepReport = CLEAN
+    ) -> None:
+        self.time, self.takes, self.errors, self.error, self.report = time, takes, errors, error, report
         self.starts: list[float] = []
 
     def sweep(self) -> SweepReport:
@@ -62,7 +64,7 @@ class Sweeps:
         self.time.now += self.takes
         if self.errors:
             self.errors -= 1
-            raise DOWN
+            raise self.error
         return self.report
 
 
@@ -180,6 +182,15 @@ def test_rows_that_were_not_swept_are_logged(maintain: Callable[..., Sweeps], ca
         "sweep rescue: 2 rows met an error of a port; unreadable rows: none",
         "sweep relay: 0 rows met an error of a port; unreadable rows: job_a",
     ]
+
+
+def test_rows_are_logged_too_when_another_sweep_met_an_error(
+    maintain: Callable[..., Sweeps], caplog: pytest.LogCaptureFixture
+) -> None:
+    error = SweepError("1 of 5", [DOWN])
+    error.made = {"rescue": Swept(failed=2)}
+    maintain(5, errors=1, error=error)
+    assert "sweep rescue: 2 rows met an error of a port; unreadable rows: none" in caplog.text
 
 
 # Real threads and tasks
@@ -300,7 +311,8 @@ def test_a_database_without_tables_makes_the_command_fail_with_a_line_for_each_e
     file = tmp_path / "empty.sqlite"
     file.touch()
     done = sweep(str(file))
-    assert (done.returncode, done.stdout) == (1, "")
+    assert done.returncode == 1
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["forget", "relay"]  # nothing to ask for
     assert "no such table" in done.stderr
     assert all(line.startswith("jobstate: ") for line in done.stderr.splitlines())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from jobstate import AsyncJobs, IllegalTransitionError, Job, JobFailed, Jobs, OutcomeUnknownError, async_run_job, run_job
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
-from jobstate.flows.sweeps import Swept
+from jobstate.flows.sweeps import SweepError, Swept
 from jobstate.lifecycle import Accepted
 from jobstate.model import Delivery
 from jobstate.observe import Counts, LogObserver, Observer, listening
@@ -124,6 +125,22 @@ def test_a_sweep_that_holds_its_rows_tells_them_too(tmp_path: Path, notes: Notes
     engine.dispose()
     assert notes.told[:3] == [("created", job.id), ("expire", job.id), ("swept", "expire", 1)]
     assert [told[1] for told in notes.told if told[0] == "swept"] == ["expire", "rescue", "cleanup", "forget", "relay"]
+
+
+def test_the_sweeps_that_were_made_are_told_when_another_met_an_error(world: World, jobs: Jobs, notes: Notes) -> None:
+    create(jobs)
+    notes.told.clear()
+    world.clock.advance(8 * 86_400)
+    world.repository.fail("due", ConnectionError("down"), skip=2)  # expire, rescue, and then the clean-up's first page
+    with pytest.raises(SweepError) as error:
+        jobs.sweep()
+    assert [told for told in notes.told if told[0] == "swept"] == [
+        ("swept", "expire", 1),
+        ("swept", "rescue", 0),
+        ("swept", "forget", 0),
+        ("swept", "relay", 0),
+    ]
+    assert pickle.loads(pickle.dumps(error.value)).made == error.value.made
 
 
 def test_a_refusal_and_what_was_done_before_are_no_transitions(jobs: Jobs, notes: Notes) -> None:
@@ -323,10 +340,10 @@ def test_a_bound_face_tells_nothing_that_may_be_rolled_back(tmp_path: Path, note
     with engine.connect() as connection:
         create(jobs.bind(connection))
         connection.rollback()
-    engine.dispose()
     assert notes.told == []
     create(jobs.for_organization(ORG))
     assert notes.words == ["created"]
+    engine.dispose()
 
 
 # What comes with it

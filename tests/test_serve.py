@@ -16,12 +16,13 @@ from typing import Any
 
 import httpx2
 import pytest
+import uvicorn
 from sqlalchemy import URL, NullPool, create_engine
 
 from jobstate import Jobs
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
 from jobstate.database import open_engine
-from jobstate.serve import api_keys
+from jobstate.serve import api_keys, serve
 from tests.postgresql import emptied, engine_of
 
 ROOT = Path(__file__).parent.parent
@@ -133,6 +134,24 @@ def test_keys_are_read_from_pairs() -> None:
 def test_another_database_is_refused() -> None:
     with pytest.raises(ValueError, match="PostgreSQL and SQLite"):
         open_engine("mysql://host/jobs")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"port": 65_536}, "port: a number from 0 to 65535 is needed, not 65536"),
+        ({"port": -1}, "port: a number from 0 to 65535 is needed, not -1"),
+        ({"grace": float("inf")}, "grace: seconds from 0 to 86400 are needed, not inf"),
+        ({"grace": -0.1}, "grace: seconds from 0 to 86400 are needed, not -0.1"),
+    ],
+)
+def test_what_is_out_of_range_is_refused_before_a_database_is_opened(
+    options: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uvicorn, "run", print)
+    with pytest.raises(ValueError, match=words):
+        serve(str(tmp_path / "jobs.sqlite"), {"key-a": "org_a"}, **options)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from jobstate.lifecycle import Accepted
 from jobstate.lifecycle.creation import creation_record
 from jobstate.model import Event, Job, JobResponse
 from jobstate.query import Due
-from jobstate.testing.contracts.repository import LATE, example, transition
+from jobstate.testing.contracts.samples import LATE, example, transition
 from tests.postgresql import emptied, engine_of
 from tests.sql import sqlite_engine
 from tests.sql_sides import PREFIX, AsyncSide, Truth, opened

@@ -15,7 +15,7 @@ from jobstate.lifecycle import Accepted
 from jobstate.model import Event, JobFilter, JobStatus
 from jobstate.query import Due, PageRequest
 from jobstate.testing.clock import ManualClock
-from jobstate.testing.contracts.repository import LATE, example, transition
+from jobstate.testing.contracts.samples import LATE, example, transition
 from tests.postgresql import emptied, engine_of
 from tests.sql import sqlite_engine
 from tests.sql_sides import DRIVERS, PREFIX, SQLITE, AsyncSide, Called, SyncSide, Truth, opened

@@ -21,7 +21,7 @@ from jobstate.lifecycle import Accepted
 from jobstate.lifecycle.creation import creation_record
 from jobstate.model import Event, Job, JobResponse
 from jobstate.query import Due
-from jobstate.testing.contracts.repository import LATE, example, transition
+from jobstate.testing.contracts.samples import LATE, example, transition
 from tests.postgresql import engine_of
 from tests.sql_sides import POSTGRESQL, PREFIX, AsyncSide, SyncSide, Truth, opened
 from tests.wire import Wire

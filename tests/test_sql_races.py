@@ -49,7 +49,8 @@ class Gate:
 
     def __init__(self, inner: SQLAlchemyRepository, *, shares: bool) -> None:
         self._inner = inner
-        self._shares = shares
+        if shares:
+            self.move_due = self._move_due
         self._armed = False
         self.reached, self.opened = Signal(), Signal()
 
@@ -63,12 +64,6 @@ class Gate:
             assert self.opened.wait(60)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "announcing":
-            raise AttributeError(name)
-        if name == "move_due":
-            if not self._shares:
-                raise AttributeError(name)
-            return self._move_due
         method = getattr(self._inner, name)
 
         def write(*args: Any, **options: Any) -> Any:

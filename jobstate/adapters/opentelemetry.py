@@ -17,7 +17,7 @@ from jobstate.errors import LeaseLostError, TransitionError
 from jobstate.extra import needs_extra
 from jobstate.flows.sweeps import PAGE, Swept
 from jobstate.lifecycle import Accepted
-from jobstate.model import Delivery, Event, Job, JobStatus
+from jobstate.model import AnyJob, Delivery, Event, JobStatus
 from jobstate.observe import Observer
 from jobstate.ports import Repository
 from jobstate.query import Due
@@ -30,7 +30,6 @@ with needs_extra("opentelemetry"):
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
     from opentelemetry.trace import Link, Span, SpanKind, StatusCode, TracerProvider
 
-AnyJob = Job[Any, Any]
 
 SCOPE = "jobstate"
 """The name of the tracer and of the meter."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 
 from jobstate.cli.source import Commands, add_source, opened
 from jobstate.cli.told import add_json, tell_json
-from jobstate.flows.sweeps import SweepReport, Swept
+from jobstate.flows.sweeps import SweepError, Swept
+from jobstate.service import Jobs
 
 
 def add(commands: Commands) -> None:
@@ -20,22 +22,23 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Sweep once; 1 when something failed or cannot be read, which the next sweep tries again."""
-    try:
-        with opened(options) as jobs:
-            report = jobs.sweep()
-    except ExceptionGroup as errors:
-        for words in dict.fromkeys(f"{type(error).__name__}: {' '.join(str(error).split())}" for error in errors.exceptions):
-            print(f"jobstate: {words}", file=sys.stderr)
-        return 1
+    with opened(options) as jobs:
+        made, errors = _sweep(jobs)
     if options.json:
-        tell_json({name: swept._asdict() for name, swept in _named(report)})
+        tell_json({name: swept._asdict() for name, swept in made.items()})
     else:
-        for name, swept in _named(report):
+        for name, swept in made.items():
             print(f"{name}: {swept.moved} moved, {swept.left} left, {swept.lost} lost, {swept.failed} failed")
-    for job_id in sorted({job_id for swept in report for job_id in swept.unreadable}):
-        print(f"jobstate: the row of {job_id} cannot be read", file=sys.stderr)
-    return int(any(swept.failed or swept.unreadable for swept in report))
+    unreadable = sorted({job_id for swept in made.values() for job_id in swept.unreadable})
+    for words in (*errors, *(f"the row of {job_id} cannot be read" for job_id in unreadable)):
+        print(f"jobstate: {words}", file=sys.stderr)
+    return int(bool(errors or unreadable) or any(swept.failed for swept in made.values()))
 
 
-def _named(report: SweepReport) -> list[tuple[str, Swept]]:
-    return list(zip(report._fields, report, strict=True))
+def _sweep(jobs: Jobs) -> tuple[Mapping[str, Swept], list[str]]:
+    """What the sweeps did, and the errors that others of them met, each once."""
+    try:
+        return jobs.sweep()._asdict(), []
+    except SweepError as raised:
+        told = (f"{type(error).__name__}: {' '.join(str(error).split())}" for error in raised.exceptions)
+        return raised.made, list(dict.fromkeys(told))

@@ -6,7 +6,7 @@ to kill at any step and to run several at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -61,18 +61,26 @@ class SweepReport(NamedTuple):
     relay: Swept
 
 
+class SweepError(ExceptionGroup[Exception]):
+    """What the sweeps of one `sweep()` raised, together; `made` has what the others did, by their names."""
+
+    made: Mapping[str, Swept]
+
+
 def sweep(scope: Scope) -> Flow[SweepReport]:
-    """All sweeps once, each also when another met an error of a port; the errors are raised together at the end."""
+    """All sweeps once, each also when another met an error of a port; SweepError has the errors together at the end."""
     errors: list[Exception] = []
-    report: list[Swept] = []
-    for one in (expire, rescue, cleanup, forget, relay):
+    made: dict[str, Swept] = {}
+    for name, one in zip(SweepReport._fields, (expire, rescue, cleanup, forget, relay), strict=True):
         try:
-            report.append((yield from one(scope)))
+            made[name] = yield from one(scope)
         except Exception as error:
             errors.append(error)
     if errors:
-        raise ExceptionGroup(f"{len(errors)} of 5 sweeps met an error of a port; the others were made", errors)
-    return SweepReport(*report)
+        raised = SweepError(f"{len(errors)} of 5 sweeps met an error of a port; the others were made", errors)
+        raised.made = made
+        raise raised
+    return SweepReport(**made)
 
 
 Part = Callable[[Scope, "Place"], Flow[tuple[DuePage, Swept]]]
@@ -262,11 +270,11 @@ def _send(scope: Scope, place: Place) -> Flow[tuple[DuePage, Swept]]:
     for job in page.jobs:
         try:
             taken = yield from deliver(scope, job)
-            sent += 1
             mark = taken if isinstance(taken, Accepted) else (yield from judge(scope, job, taken))
         except Exception:
             failed += 1
             continue
+        sent += 1
         if isinstance(mark, Accepted) and mark is not taken:
             marks.append(mark)
     if marks:

@@ -19,6 +19,7 @@ from jobstate.extra import needs_extra
 from jobstate.lifecycle import TABLE, Accepted, Decision, Draft, Facts, Refused, apply, decide, new_job
 from jobstate.lifecycle.decision import NEEDS, _best_facts
 from jobstate.model import (
+    AnyJob,
     Event,
     Job,
     JobError,
@@ -37,7 +38,6 @@ with needs_extra("testing"):
     from hypothesis import reject
     from hypothesis import strategies as st
 
-AnyJob = Job[Any, Any]
 J = TypeVar("J", bound=AnyJob)
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 

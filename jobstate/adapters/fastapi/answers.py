@@ -10,9 +10,7 @@ from jobstate.adapters.fastapi import wire
 from jobstate.adapters.fastapi.faults import Problem, answer
 from jobstate.flows.dispatch import DISPATCH_DELAYED
 from jobstate.flows.whole import is_degraded
-from jobstate.model import Job, JobPage, JobStatus
-
-AnyJob = Job[Any, Any]
+from jobstate.model import AnyJob, JobPage, JobStatus
 
 _FINISHED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED})
 

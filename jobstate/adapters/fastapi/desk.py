@@ -7,6 +7,8 @@ from typing import TypeVar, cast
 
 from fastapi.concurrency import run_in_threadpool
 
+from jobstate.adapters.fastapi.faults import OrganizationError
+from jobstate.errors import InvalidInputError
 from jobstate.service import AsyncJobs, Jobs
 
 R = TypeVar("R")
@@ -19,8 +21,14 @@ class Desk:
         self._jobs = jobs
 
     async def ask(self, organization_id: str, call: Callable[[Jobs], R]) -> R:
-        """What the call answers. It is written for `Jobs`; `AsyncJobs` has the same methods, and they are awaited."""
-        face = self._jobs.for_organization(organization_id)
+        """What the call answers. It is written for `Jobs`; `AsyncJobs` has the same methods, and they are awaited.
+
+        Raises OrganizationError for what is none.
+        """
+        try:
+            face = self._jobs.for_organization(organization_id)
+        except InvalidInputError as error:
+            raise OrganizationError(organization_id, error.problem) from None
         if isinstance(face, Jobs):
             return await run_in_threadpool(call, face)
         return await cast("Callable[[AsyncJobs], Awaitable[R]]", call)(face)

@@ -23,7 +23,7 @@ _WORDS = {
     409: "Another transition was quicker.",
     413: "The body is too large.",
     422: "A field of the request breaks a limit: the body names it.",
-    500: "The stored job is damaged.",
+    500: "The stored job is damaged, or this service is set up wrongly.",
     503: "Done or not, it is worth asking again later.",
 }
 

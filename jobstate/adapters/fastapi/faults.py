@@ -28,6 +28,16 @@ SHOWN = 20
 """How many faults of one request are told."""
 
 
+class OrganizationError(JobstateError):
+    """The host's dependency answered what is no organization: nothing that a caller could mend."""
+
+    def __init__(self, organization_id: object, problem: str) -> None:
+        super().__init__(
+            f"organization: the dependency that jobs_router was given answered {type(organization_id).__name__} ({problem}): "
+            "let it answer the caller's organization, or raise HTTPException (401, 403)"
+        )
+
+
 class Problem(NamedTuple):
     """What is told of an error: a status code, a stable code, a message, figures."""
 
@@ -90,6 +100,7 @@ _TABLE: dict[type[JobstateError], Callable[[Any], Problem]] = {
     StaleJobError: _raced,
     OutcomeUnknownError: _doubtful,
     UnreadableJobError: _unreadable,
+    OrganizationError: lambda _: Problem(500, "internal_error", "a fault of this service: repeating the request does not help"),
     JobstateError: _unavailable,  # the store, the dispatcher or the artifact store; their words are not for everybody
 }
 """The nearest base of an error that stands here says what is told of it."""

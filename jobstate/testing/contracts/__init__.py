@@ -1,7 +1,7 @@
 """Contracts: what an adapter has to keep, one case for each clause of `jobstate.ports`.
 
 clauses     what all have in common: clauses, capabilities, and how a case is run
-repository  `RepositoryContract`, `AsyncRepositoryContract`
+repository  `RepositoryContract`, `AsyncRepositoryContract`; their cases in repository_writes and repository_reads
 dispatcher  `DispatcherContract`, `AsyncDispatcherContract`
 artifacts   `ArtifactStoreContract`, `AsyncArtifactStoreContract`
 sweeps      `SharedSweepsContract`, `AsyncSharedSweepsContract`

@@ -11,7 +11,7 @@ from jobstate.errors import ArtifactConflictError, ArtifactNotFoundError
 from jobstate.ports import ArtifactStore, AsyncArtifactStore
 from jobstate.testing.contracts.artifacts import KEYS
 from jobstate.testing.contracts.race import PARTIES, ROUNDS, at_once, tasks_at_once
-from jobstate.testing.contracts.repository import IDS
+from jobstate.testing.contracts.samples import IDS
 
 LARGE = 100_000
 """Bytes of an artifact that is put while others look."""

@@ -11,7 +11,7 @@ from jobstate.errors import ArtifactConflictError, ArtifactNotFoundError
 from jobstate.memory import AsyncMemoryDispatcher, AsyncMemoryRepository, MemoryDispatcher, MemoryRepository
 from jobstate.ports import ArtifactStore, AsyncArtifactStore
 from jobstate.testing.contracts.clauses import Async, Contract, Sync, clause, clock
-from jobstate.testing.contracts.repository import IDS, refused
+from jobstate.testing.contracts.samples import IDS, refused
 
 KEYS = [f"{IDS[3]}/request/scan.pdf", f"{IDS[3]}/1/page", f"{IDS[3]}/1/page 2 €%_", f"{IDS[3]}/10/page", f"{IDS[4]}/1/page"]
 """Keys as the library makes them: job, part, name."""

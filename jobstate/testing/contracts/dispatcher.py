@@ -18,7 +18,7 @@ from jobstate.memory import AsyncMemoryArtifactStore, AsyncMemoryRepository, Mem
 from jobstate.model import Delivery, evolve
 from jobstate.ports import AsyncDispatcher, AsyncRepository, Dispatcher, Repository
 from jobstate.testing.contracts.clauses import Async, Capability, Contract, Hook, Sync, clause, clock
-from jobstate.testing.contracts.repository import IDS, example, insert, refused, transition
+from jobstate.testing.contracts.samples import IDS, example, insert, refused, transition
 
 with needs_extra("testing"):
     import pytest

@@ -9,7 +9,8 @@ from jobstate.drivers import Ports, perform, perform_async
 from jobstate.effects import Effect, Flow, Save, SaveMany
 from jobstate.model import Event, JobStatus
 from jobstate.testing.contracts.clauses import Contract, Hook, clause
-from jobstate.testing.contracts.repository import AsyncRepositoryPorts, RepositoryPorts, example, insert, transition
+from jobstate.testing.contracts.repository import AsyncRepositoryPorts, RepositoryPorts
+from jobstate.testing.contracts.samples import example, insert, transition
 
 SOON = 30.0
 """Seconds that a notice has at most; one that keeps its contract needs a few thousandths."""

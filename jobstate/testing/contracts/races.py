@@ -15,7 +15,7 @@ from jobstate.model import Event, evolve
 from jobstate.ports import AsyncRepository, Repository
 from jobstate.query import PageRequest
 from jobstate.testing.contracts.race import PARTIES, ROUNDS, at_once, tasks_at_once
-from jobstate.testing.contracts.repository import EVERYTHING, IDS, example, transition
+from jobstate.testing.contracts.samples import EVERYTHING, IDS, example, transition
 
 
 def _won(answers: list[Any]) -> int:

@@ -11,26 +11,13 @@ from typing import Any
 from jobstate.effects import Decide, DueJobs, Flow, MoveDue
 from jobstate.errors import JobstateError, StaleJobError
 from jobstate.lifecycle import Accepted
-from jobstate.model import Event, Job, JobStatus, evolve
+from jobstate.model import AnyJob, Event, JobStatus, evolve
 from jobstate.query import Cursor, Due
 from jobstate.testing.contracts.clauses import Contract, clause
-from jobstate.testing.contracts.repository import (
-    IDS,
-    LATE,
-    AsyncRepositoryPorts,
-    RepositoryPorts,
-    bare,
-    example,
-    insert,
-    refused,
-    same,
-    stored,
-    transition,
-    unchanged,
-)
+from jobstate.testing.contracts.repository import AsyncRepositoryPorts, RepositoryPorts
+from jobstate.testing.contracts.samples import IDS, LATE, bare, example, insert, refused, same, stored, transition, unchanged
 from jobstate.testing.examples import T
 
-AnyJob = Job[Any, Any]
 PARTIES = 4
 
 

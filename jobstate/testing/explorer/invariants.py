@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from jobstate.effects import Dispatch
 from jobstate.errors import JobstateError, OutcomeUnknownError, RepositoryError, TransitionError
 from jobstate.lifecycle import NOT_REPLAYED, Accepted, replay
-from jobstate.model import Event, Job, JobStatus
+from jobstate.model import AnyJob, Event, Job, JobStatus
 from jobstate.policy import Policy, seconds
 from jobstate.testing.explorer.actors import Worked
 from jobstate.testing.explorer.search import Ending, Invariant
 from jobstate.testing.explorer.space import Step
 from jobstate.testing.explorer.world import World
 
-AnyJob = Job[Any, Any]
 OK = ""
 
 _WORKER = frozenset({Event.HEARTBEAT, Event.COMPLETE, Event.FAIL, Event.RELEASE, Event.GIVE_BACK})

@@ -14,9 +14,9 @@ from jobstate.errors import RepositoryError, TransitionError
 from jobstate.flows import sweeps
 from jobstate.flows.settle import Scope
 from jobstate.memory import MemoryRepository
-from jobstate.model import JobStatus, evolve
+from jobstate.model import AnyJob, JobStatus, evolve
 from jobstate.policy import Policy, seconds
-from jobstate.testing.explorer.actors import AnyJob, worker
+from jobstate.testing.explorer.actors import worker
 from jobstate.testing.explorer.space import Actor
 from jobstate.testing.explorer.world import World, make_world
 

@@ -17,9 +17,8 @@ from jobstate import effects as fx
 from jobstate.drivers import Ports, perform
 from jobstate.lifecycle import Accepted
 from jobstate.memory import MemoryArtifactStore, MemoryRepository
-from jobstate.model import Delivery, HistoryRecord, Job
+from jobstate.model import AnyJob, Delivery, HistoryRecord, Job
 
-AnyJob = Job[Any, Any]
 R = TypeVar("R")
 
 

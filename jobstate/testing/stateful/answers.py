@@ -7,9 +7,9 @@ from enum import StrEnum
 from typing import Any, NamedTuple, cast
 
 from jobstate.errors import JobNotFoundError, LeaseLostError, OutcomeUnknownError, TransitionError
-from jobstate.model import Event, Job, JobStatus
+from jobstate.model import AnyJob, Event, Job, JobStatus
 from jobstate.policy import Policy
-from jobstate.testing.stateful.look import RIVAL, AnyJob, Look
+from jobstate.testing.stateful.look import RIVAL, Look
 from jobstate.testing.stateful.promises import ACTIVE, BrokenPromiseError
 
 

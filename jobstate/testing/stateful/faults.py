@@ -9,6 +9,7 @@ from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final
 
 from jobstate.errors import OutcomeUnknownError, StaleJobError
+from jobstate.ports import offers
 
 
 class Fault(StrEnum):
@@ -55,6 +56,9 @@ class FaultyPort:
         self.landing: list[Callable[[], Any]] = []
         self.struck = 0
         self.done: list[tuple[str, tuple[Any, ...]]] = []
+        for name in ("move_due", "dispatch_at"):
+            if offers(inner, name):
+                setattr(self, name, getattr(inner, name))
 
     def take_landing(self) -> list[Callable[[], Any]]:
         """The calls that are late, taken out."""

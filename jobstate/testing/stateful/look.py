@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobstate.model import HistoryRecord, Job
-
-AnyJob = Job[Any, Any]
+from jobstate.model import AnyJob, HistoryRecord
 
 RIVAL = "rival"
 """The actor of what somebody else did meanwhile."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 from jobstate.errors import IdempotencyConflictError, JobNotFoundError
 from jobstate.extra import needs_extra
 from jobstate.flows.many import BulkOutcome, Fate
-from jobstate.model import Delivery, Event, JobError, JobStatus
+from jobstate.model import AnyJob, Delivery, Event, JobError, JobStatus
 from jobstate.policy import Policy, seconds
 from jobstate.testing.stateful.answers import (
     Outcome,
@@ -25,7 +25,7 @@ from jobstate.testing.stateful.answers import (
     when,
 )
 from jobstate.testing.stateful.faults import Fault
-from jobstate.testing.stateful.look import RIVAL, AnyJob, Creation, Look, Model
+from jobstate.testing.stateful.look import RIVAL, Creation, Look, Model
 from jobstate.testing.stateful.promises import ACTIVE, PROMISES, BrokenPromiseError, Promise, Seen, check
 from jobstate.testing.stateful.service import Service
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from jobstate.lifecycle import NOT_REPLAYED, replay
-from jobstate.model import Event, HistoryRecord, Job, JobStatus
+from jobstate.model import AnyJob, Event, HistoryRecord, Job, JobStatus
 from jobstate.policy import Policy, seconds
-from jobstate.testing.stateful.look import AnyJob, Look, Model
+from jobstate.testing.stateful.look import Look, Model
 
 
 class BrokenPromiseError(AssertionError):

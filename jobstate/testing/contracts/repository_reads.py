@@ -1,0 +1,268 @@
+"""What a repository reads: a case for each clause, as a flow, so that one text serves both colours."""
+
+from __future__ import annotations
+
+from jobstate.effects import Count, DueJobs, Flow, History, List, Load, Save
+from jobstate.errors import JobNotFoundError, UnreadableJobError
+from jobstate.lifecycle.creation import creation_record
+from jobstate.model import AnyJob, Event, HistoryRecord, JobFilter, JobStatus, Lease, evolve
+from jobstate.query import Cursor, Due, DuePage, PageRequest, due_time
+from jobstate.testing.contracts.clauses import Capability, Contract, Hook, clause
+from jobstate.testing.contracts.samples import (
+    EVERYTHING,
+    IDS,
+    LATE,
+    bare,
+    example,
+    listed,
+    refused,
+    same,
+    stored,
+    transition,
+    whole,
+)
+from jobstate.testing.examples import T
+
+
+class ReadCases(Contract):
+    """A case for each clause of `load`, `list`, `due`, `count` and `history`."""
+
+    # load
+
+    @clause("R04")
+    def test_R04_an_unknown_id_is_not_found(self) -> Flow[None]:
+        """Nor is one that differs in upper and lower case only."""
+        upper, lower = IDS[3], IDS[7]
+        assert upper.lower() == lower
+        yield from stored([example(3)])
+        for unknown in (IDS[1], lower):
+            error = yield from refused(Load(unknown), JobNotFoundError)
+            assert unknown in str(error)
+
+    @clause("R05")
+    def test_R05_another_organizations_job_looks_unknown(self) -> Flow[None]:
+        job = example()
+        yield from stored([job])
+        same((yield from Load(job.id, job.organization_id)), bare(job))
+        others = yield from refused(Load(job.id, "org_other"), JobNotFoundError)
+        unknown = yield from refused(Load(IDS[1], "org_other"), JobNotFoundError)
+        assert str(others).replace(job.id, "") == str(unknown).replace(IDS[1], "")
+
+    @clause("R06")
+    def test_R06_a_payload_is_loaded_when_it_is_asked_for(self) -> Flow[None]:
+        job = example(0, JobStatus.COMPLETED)
+        yield from stored([job])
+        for request in (False, True):
+            for response in (False, True):
+                without = {name: None for name, asked in (("request", request), ("response", response)) if not asked}
+                wanted = evolve(job, without)
+                same((yield from Load(job.id, None, request, response)), wanted)
+                listing = yield from List(EVERYTHING, PageRequest(1), request, response)
+                same(listing.jobs[0], wanted)
+        page = yield from DueJobs(Due.EXPIRING, LATE, 10)
+        same(page.jobs[0], bare(job))
+
+    @clause("R07")
+    def test_R07_what_is_loaded_is_nobody_elses(self) -> Flow[None]:
+        request = {"list": [1]}
+        job = example(0, JobStatus.COMPLETED, request=request, metadata={"a": "b"})
+        yield from stored([job])
+        request["list"].append(2)
+        job.metadata["a"] = "changed"
+        first = yield from whole(job.id)
+        assert first.request == {"list": [1]}, "what was stored is shared with the caller"
+        assert first.metadata == {"a": "b"}, "what was stored is shared with the caller"
+        assert first.request is not None
+        assert first.response is not None
+        first.request["list"].append(3)
+        first.metadata["a"] = "changed"
+        first.response.body["pages"] = 99
+        second = yield from whole(job.id)
+        assert second.request == {"list": [1]}, "two loads share a request"
+        assert second.metadata == {"a": "b"}, "two loads share metadata"
+        assert second.response == job.response, "two loads share a response"
+
+    # list and count
+
+    @clause("R15")
+    def test_R15_a_list_is_in_byte_order(self) -> Flow[None]:
+        yield from stored([example(number) for number in (3, 7, 1, 9, 0, 5, 2, 8, 4, 6)])
+        assert (yield from listed(EVERYTHING, PageRequest(100))) == list(reversed(IDS))
+        assert (yield from listed(EVERYTHING, PageRequest(100, newest_first=False))) == list(IDS)
+        assert (yield from listed(EVERYTHING, PageRequest(3))) == list(reversed(IDS[-3:]))
+
+    @clause("R16")
+    def test_R16_a_page_goes_on_from_a_cursor(self) -> Flow[None]:
+        yield from stored([example(number) for number in range(10) if number != 4])
+        there = [job_id for job_id in IDS if job_id != IDS[4]]
+        for newest in (False, True):
+            order = there[::-1] if newest else there
+            for cursor in IDS:
+                behind = [i for i in order if (i < cursor if newest else i > cursor)]
+                ahead = [i for i in order if (i > cursor if newest else i < cursor)]
+                for limit in (1, 3, 50):
+                    after = yield from listed(EVERYTHING, PageRequest(limit, after=cursor, newest_first=newest))
+                    assert after == behind[:limit], f"after {cursor}: {after}"
+                    before = yield from listed(EVERYTHING, PageRequest(limit, before=cursor, newest_first=newest))
+                    assert before == ahead[-limit:], f"before {cursor}: {before}"
+
+    @clause("R17")
+    def test_R17_a_filter_finds_all_that_it_describes_and_no_other(self) -> Flow[None]:
+        jobs = _assorted()
+        yield from stored(jobs)
+        for where in _filters():
+            found = yield from listed(where, PageRequest(50, newest_first=False))
+            assert found == [job.id for job in jobs if _holds(where, job)], f"{where}: {found}"
+
+    # due
+
+    @clause("R18")
+    def test_R18_a_due_page_has_what_is_due(self) -> Flow[None]:
+        jobs = _of_every_page()
+        yield from stored(jobs)
+        for due in Due:
+            times = {job.id: time for job in jobs if (time := due_time(due, job)) is not None}
+            assert times, due
+            for until in (-1, *sorted(set(times.values())), LATE):
+                page = yield from DueJobs(due, until, 50)
+                expected = sorted((time, job_id) for job_id, time in times.items() if time <= until)
+                assert [job.id for job in page.jobs] == [job_id for _, job_id in expected], f"{due} until {until}"
+                for job in page.jobs:
+                    same(job, bare(next(there for there in jobs if there.id == job.id)))
+
+    @clause("R19")
+    def test_R19_a_due_page_goes_on_behind_its_cursor(self) -> Flow[None]:
+        times = [T + 9, T + 9, T + 5, T + 9, T + 5, T + 7, T + 9, T + 7, T + 5, T + 9]
+        jobs = [example(number, expires_at=time) for number, time in enumerate(times)]
+        yield from stored(jobs)
+        expected = [job_id for _, job_id in sorted((job.expires_at, job.id) for job in jobs)]
+        for limit in (1, 2, 3, 10, 11):
+            found: list[str] = []
+            after: Cursor | None = None
+            while True:
+                page: DuePage = yield from DueJobs(Due.EXPIRING, LATE, limit, after)
+                assert len(page.jobs) <= limit, f"{len(page.jobs)} rows, at most {limit} were asked for"
+                found += [job.id for job in page.jobs]
+                assert len(found) <= len(jobs), f"a row comes again, with pages of {limit}: {found}"
+                if page.after is None:
+                    break
+                after = page.after
+            assert found == expected, f"with pages of {limit}: {found}"
+
+    @clause("R20")
+    def test_R20_a_count_counts_what_a_list_lists(self) -> Flow[None]:
+        jobs = _assorted()
+        yield from stored(jobs)
+        for where in _filters():
+            assert (yield from Count(where)) == sum(_holds(where, job) for job in jobs), where
+
+    # history
+
+    @clause("R21")
+    def test_R21_a_history_is_in_order_and_behind_a_version(self) -> Flow[None]:
+        job, other = example(), example(1)
+        yield from stored([job, other])
+        records: list[HistoryRecord] = [creation_record(job)]
+        for event in (Event.START, Event.RELEASE, Event.HEARTBEAT, Event.START, Event.COMPLETE):
+            saved = transition(job, event, warnings=None)
+            yield from Save(saved)
+            records += [] if saved.record is None else [saved.record]
+            job = evolve(job, saved.changes)
+        for version in range(8):
+            found = yield from History(job.id, version)
+            assert list(found) == [record for record in records if record.version > version], f"behind {version}"
+        assert list((yield from History(IDS[2]))) == []
+
+    # rows that cannot be read
+
+    @clause("R24", Capability.SPOIL)
+    def test_R24_an_unreadable_row_is_named_when_it_is_loaded(self) -> Flow[None]:
+        yield from stored([example()])
+        yield from Hook("_spoil", (IDS[0],))
+        error = yield from refused(Load(IDS[0]), UnreadableJobError)
+        assert IDS[0] in str(error)
+
+    @clause("R25", Capability.SPOIL)
+    def test_R25_an_unreadable_row_stops_no_page(self) -> Flow[None]:
+        yield from stored([example(number) for number in range(3)])
+        yield from Hook("_spoil", (IDS[1],))
+        listing = yield from List(EVERYTHING, PageRequest(9, newest_first=False))
+        page = yield from DueJobs(Due.EXPIRING, LATE, 9)
+        for found in (listing, page):
+            assert [job.id for job in found.jobs] == [IDS[0], IDS[2]]
+            assert [error.job_id for error in found.unreadable] == [IDS[1]]
+
+
+def _assorted() -> list[AnyJob]:
+    """Jobs that differ in what a filter asks for, in the order of their ids."""
+    statuses = [*JobStatus, JobStatus.FAILED, JobStatus.FAILED, JobStatus.QUEUED]
+    metadata = [
+        {},
+        {"a": "1"},
+        {"a": "1", "b": "2"},
+        {"a": "2"},
+        {"b": "2"},
+        {"a": "1", "b": "3"},
+        {"A": "1"},
+        {},
+        {"%": "_"},
+        {"a": ""},
+    ]
+    return [
+        example(
+            number,
+            statuses[number],
+            organization_id="org_one" if number % 3 else "org_two",
+            endpoint="/v1/a" if number % 2 else "/v1/A",
+            created_at=T + number // 2,
+            metadata=metadata[number],
+        )
+        for number in range(10)
+    ]
+
+
+def _filters() -> list[JobFilter]:
+    """Each condition alone, at its edges, and together."""
+    return [
+        JobFilter(),
+        *(JobFilter(organization_id=name) for name in ("org_one", "org_two", "ORG_ONE", "org_none")),
+        *(JobFilter(ids=ids) for ids in ((), IDS[:3], (IDS[2], "job_" + "1" * 21))),
+        *(JobFilter(statuses=statuses) for statuses in ((), (JobStatus.FAILED,), (JobStatus.QUEUED, JobStatus.EXPIRED))),
+        *(JobFilter(endpoint=name) for name in ("/v1/a", "/v1/A", "/v1/_")),
+        *(JobFilter(created_from=T + at) for at in (0, 2, 5)),
+        *(JobFilter(created_to=T + at) for at in (0, 2, 5)),
+        JobFilter(created_from=T + 1, created_to=T + 3),
+        *(JobFilter(metadata=pairs) for pairs in ({}, {"a": "1"}, {"a": "1", "b": "2"}, {"%": "_"}, {"a": ""}, {"a": "%"})),
+        JobFilter(organization_id="org_one", statuses=(JobStatus.FAILED,), endpoint="/v1/a", metadata={"a": "1"}),
+        JobFilter(organization_id="org_one", ids=IDS, created_from=T + 1, created_to=T + 5, endpoint="/v1/a"),
+    ]
+
+
+def _holds(where: JobFilter, job: AnyJob) -> bool:
+    """What the filter says, of one job."""
+    return (
+        (where.organization_id is None or job.organization_id == where.organization_id)
+        and (where.ids is None or job.id in where.ids)
+        and (where.statuses is None or job.status in where.statuses)
+        and (where.endpoint is None or job.endpoint == where.endpoint)
+        and (where.created_from is None or job.created_at >= where.created_from)
+        and (where.created_to is None or job.created_at < where.created_to)
+        and all(job.metadata.get(name) == value for name, value in (where.metadata or {}).items())
+    )
+
+
+def _of_every_page() -> list[AnyJob]:
+    """Jobs on each due page, and next to it."""
+    queued, expired, running = JobStatus.QUEUED, JobStatus.EXPIRED, JobStatus.IN_PROGRESS
+    return [
+        example(0, queued, dispatched_at=None, available_at=T + 11),
+        example(1, queued, dispatched_at=None, available_at=None, retried_at=T + 12),
+        example(2, queued, dispatched_at=None, available_at=None, retried_at=None, created_at=T + 13),
+        example(3, queued, dispatched_at=T + 14, available_at=None),
+        example(4, queued, dispatched_at=T + 10, available_at=T + 15),
+        example(5, running, lease=Lease(token="t", expires_at=T + 16)),
+        example(6, running, lease=Lease(token="t", expires_at=None)),
+        example(7, expired, expires_at=T + 17, cleanup_started_at=None),
+        example(8, expired, expires_at=T + 18, cleanup_started_at=T + 19),
+        example(9, expired, expires_at=T + 20, cleanup_started_at=T + 21, cleanup_completed_at=T + 22),
+    ]
