@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Any, Generic, TypeGuard, TypeVar
 
@@ -19,6 +19,7 @@ from jobstate.model import Event, Job, JobError, JobResponse, JobWarning, Reques
 from jobstate.observe import Listeners, observed
 from jobstate.payload import check_artifacts, invalid_input, json_value, rebuilt
 from jobstate.policy import Policy
+from jobstate.together import together
 
 AnyJob = Job[Any, Any]
 R = TypeVar("R")
@@ -127,6 +128,28 @@ class _Held(Generic[RequestT, ResponseT]):
     def _fail(self, error: JobError, retryable: bool, warnings: Iterable[JobWarning]) -> Flow[attempts.Ended]:
         error = rebuilt("error", error, JobError)
         return attempts.fail(self._scope, self._hold, error, retryable=retryable, warnings=_checked(warnings))
+
+
+def completing(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], response: Any) -> Flow[AnyJob]:
+    """`Attempt.complete`, to be run. Raises InvalidInputError at once."""
+    return attempt._ending(attempt._complete(response, 200, None, ()))
+
+
+def failing(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], error: JobError, *, retryable: bool) -> Flow[AnyJob]:
+    """`Attempt.fail`, to be run."""
+    return attempt._ending(attempt._fail(error, retryable, ()))
+
+
+def end_together(attempts: Sequence[Attempt[Any, Any]], flows: Sequence[Flow[AnyJob]]) -> list[AnyJob | Exception]:
+    """Run what ends attempts of one worker: the job of each, or the error that its own command would have raised."""
+    return run(together(flows), attempts[0]._ports)
+
+
+async def async_end_together(
+    attempts: Sequence[AsyncAttempt[Any, Any]], flows: Sequence[Flow[AnyJob]]
+) -> list[AnyJob | Exception]:
+    """`end_together`, awaited."""
+    return await run_async(together(flows), attempts[0]._ports)
 
 
 def _checked(warnings: Iterable[JobWarning]) -> tuple[JobWarning, ...]:
