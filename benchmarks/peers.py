@@ -77,7 +77,7 @@ class Jobstate(Contestant):
     finished = "SELECT count(*) FROM jobstate_jobs WHERE status = 'completed'"
 
     def open(self) -> None:
-        self.engine = engine_of(self.url, **AUTOMATIC, pool_size=AT_ONCE + 2)
+        self.engine = engine_of(self.url, **AUTOMATIC, pool_size=AT_ONCE + 2, pool_use_lifo=True)
         repository = SQLAlchemyRepository(self.engine)
         repository.create_schema()
         self.jobs = Jobs(repository)
