@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Any, Generic, TypeGuard, TypeVar
 
@@ -115,41 +115,59 @@ class _Held(Generic[RequestT, ResponseT]):
     def _complete(
         self, response: Any, status_code: int, artifacts: Mapping[str, bytes] | None, warnings: Iterable[JobWarning]
     ) -> Flow[attempts.Ended]:
+        checked = self._response(response, status_code)
+        parts = check_artifacts("artifacts", artifacts)
+        return attempts.complete(self._scope, self._hold, checked, parts, _checked(warnings))
+
+    def _response(self, response: Any, status_code: int) -> JobResponse[Any]:
+        """A copy of it, checked."""
         if _is_response(response):
             status_code, response = response.status_code, response.body
         body = self._endpoint.encode_response(response) if self._endpoint else json_value("response", response)
         try:
-            checked = JobResponse[Any](status_code=status_code, body=body)
+            return JobResponse[Any](status_code=status_code, body=body)
         except ValidationError as error:
             raise invalid_input(error) from None
-        parts = check_artifacts("artifacts", artifacts)
-        return attempts.complete(self._scope, self._hold, checked, parts, _checked(warnings))
 
     def _fail(self, error: JobError, retryable: bool, warnings: Iterable[JobWarning]) -> Flow[attempts.Ended]:
         error = rebuilt("error", error, JobError)
         return attempts.fail(self._scope, self._hold, error, retryable=retryable, warnings=_checked(warnings))
 
 
-def completing(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], response: Any) -> Flow[AnyJob]:
-    """`Attempt.complete`, to be run. Raises InvalidInputError at once."""
-    return attempt._ending(attempt._complete(response, 200, None, ()))
+Ends = Callable[[], Flow[AnyJob]]
+"""What ends an attempt, as often as it is told."""
 
 
-def failing(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], error: JobError, *, retryable: bool) -> Flow[AnyJob]:
-    """`Attempt.fail`, to be run."""
-    return attempt._ending(attempt._fail(error, retryable, ()))
+def completing(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], response: Any) -> Ends:
+    """What `complete` runs. The response is checked, and copied, now; raises InvalidInputError."""
+    checked = attempt._response(response, 200)
+    return lambda: attempt._ending(attempts.complete(attempt._scope, attempt._hold, checked, {}, ()))
 
 
-def end_together(attempts: Sequence[Attempt[Any, Any]], flows: Sequence[Flow[AnyJob]]) -> list[AnyJob | Exception]:
-    """Run what ends attempts of one worker: the job of each, or the error that its own command would have raised."""
-    return run(together(flows), attempts[0]._ports)
+def failing(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], error: JobError, *, retryable: bool) -> Ends:
+    """What `fail` runs; the error is copied now."""
+    checked = rebuilt("error", error, JobError)
+    return lambda: attempt._ending(attempt._fail(checked, retryable, ()))
 
 
-async def async_end_together(
-    attempts: Sequence[AsyncAttempt[Any, Any]], flows: Sequence[Flow[AnyJob]]
-) -> list[AnyJob | Exception]:
+def end_together(attempts: Sequence[Attempt[Any, Any]], ends: Sequence[Ends]) -> list[AnyJob | Exception]:
+    """End attempts of one worker: the job of each, or the error that its own command would have raised."""
+    return run(together([end() for end in ends]), attempts[0]._ports)
+
+
+async def async_end_together(attempts: Sequence[AsyncAttempt[Any, Any]], ends: Sequence[Ends]) -> list[AnyJob | Exception]:
     """`end_together`, awaited."""
-    return await run_async(together(flows), attempts[0]._ports)
+    return await run_async(together([end() for end in ends]), attempts[0]._ports)
+
+
+def end_alone(attempt: Attempt[Any, Any], ends: Ends) -> AnyJob:
+    """End one attempt. Raises what its own command would raise."""
+    return run(ends(), attempt._ports)
+
+
+async def async_end_alone(attempt: AsyncAttempt[Any, Any], ends: Ends) -> AnyJob:
+    """`end_alone`, awaited."""
+    return await run_async(ends(), attempt._ports)
 
 
 def _checked(warnings: Iterable[JobWarning]) -> tuple[JobWarning, ...]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from threading import Lock
 
-from jobstate.worker import AsyncEnding, Ending, async_tell_together, tell_together
+from jobstate.worker import AsyncEnded, AsyncEnding, Ended, Ending, async_tell_together, tell_together
 
 
 class Endings:
@@ -19,7 +19,7 @@ class Endings:
     def __init__(self, *, linger: float = 0.0) -> None:
         self._linger = linger
         self._lock = Lock()
-        self._waiting: list[Ending] = []
+        self._waiting: list[Ended] = []
         self._telling = False
 
     def __len__(self) -> int:
@@ -27,8 +27,9 @@ class Endings:
 
     def add(self, ending: Ending) -> None:
         """Hand over how an attempt ended."""
+        ended = ending.attempt, ending.check()
         with self._lock:
-            self._waiting.append(ending)
+            self._waiting.append(ended)
             leads, self._telling = not self._telling, True
         if leads:
             time.sleep(self._linger)
@@ -56,7 +57,7 @@ class AsyncEndings:
 
     def __init__(self, then: Callable[[], Awaitable[None]]) -> None:
         self._then = then
-        self._waiting: list[AsyncEnding] = []
+        self._waiting: list[AsyncEnded] = []
         self._teller: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -64,7 +65,7 @@ class AsyncEndings:
 
     def add(self, ending: AsyncEnding) -> None:
         """As `Endings.add`."""
-        self._waiting.append(ending)
+        self._waiting.append((ending.attempt, ending.check()))
         if self._teller is None or self._teller.done():
             self._teller = asyncio.create_task(self._tell_all(), name="jobstate-endings")
 

@@ -14,9 +14,18 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import JsonValue
 
-from jobstate.attempt import AsyncAttempt, Attempt, async_end_together, completing, end_together, failing
+from jobstate.attempt import (
+    AsyncAttempt,
+    Attempt,
+    Ends,
+    async_end_alone,
+    async_end_together,
+    completing,
+    end_alone,
+    end_together,
+    failing,
+)
 from jobstate.context import AsyncContext, Context
-from jobstate.effects import Flow
 from jobstate.errors import (
     GuardRefusedError,
     InvalidInputError,
@@ -199,13 +208,13 @@ def run_attempt(
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an attempt is to end."""
+    """How an attempt is to end. Either is called by who has run the handler: what it returned may change later."""
 
     attempt: Attempt[Any, Any]
     tell: Callable[[], Job[Any, Any]]
-    """Tells it by itself."""
-    flow: Callable[[], Flow[Job[Any, Any]]]
-    """The same, to be run with others."""
+    """Tells it."""
+    check: Callable[[], Ends]
+    """Checks and copies what is to be told, with others or later."""
 
 
 def _run(
@@ -244,24 +253,27 @@ def _complete(attempt: Attempt[Any, Any], result: Any) -> Job[Any, Any]:
         return attempt.fail(JobError(code=INVALID_RESULT, message=words_of(error)))
 
 
-def _completing(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], result: Any) -> Flow[Job[Any, Any]]:
+def _completing(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], result: Any) -> Ends:
     try:
         return completing(attempt, result)
     except InvalidInputError as error:
         return failing(attempt, JobError(code=INVALID_RESULT, message=words_of(error)), retryable=False)
 
 
-def tell_together(endings: Sequence[Ending]) -> list[RunResult]:
+Ended = tuple[Attempt[Any, Any], Ends]
+"""An attempt, and what ends it."""
+
+
+def tell_together(ended: Sequence[Ended]) -> list[RunResult]:
     """Tell how attempts of one worker ended, which nobody observes, as one; whose answer was lost is told again by itself."""
-    attempts = [ending.attempt for ending in endings]
-    answers = end_together(attempts, [ending.flow() for ending in endings])
-    return [_after(ending, answer) for ending, answer in zip(endings, answers, strict=True)]
+    answers = end_together([attempt for attempt, _ in ended], [ends for _, ends in ended])
+    return [_after(*one, answer) for one, answer in zip(ended, answers, strict=True)]
 
 
-def _after(ending: Ending, answer: Job[Any, Any] | Exception) -> RunResult:
+def _after(attempt: Attempt[Any, Any], ends: Ends, answer: Job[Any, Any] | Exception) -> RunResult:
     if isinstance(answer, OutcomeUnknownError):
-        return _tell(ending.attempt, ending.tell, told=1)
-    return _not_told(ending.attempt, answer, doubt=False) if isinstance(answer, Exception) else _fate(ending.attempt)
+        return _tell(attempt, partial(end_alone, attempt, ends), told=1)
+    return _not_told(attempt, answer, doubt=False) if isinstance(answer, Exception) else _fate(attempt)
 
 
 def give_back(attempt: Attempt[Any, Any]) -> RunResult:
@@ -333,7 +345,7 @@ class AsyncEnding:
 
     attempt: AsyncAttempt[Any, Any]
     tell: Callable[[], Awaitable[Job[Any, Any]]]
-    flow: Callable[[], Flow[Job[Any, Any]]]
+    check: Callable[[], Ends]
 
 
 async def _async_run(
@@ -411,17 +423,19 @@ async def _async_complete(attempt: AsyncAttempt[Any, Any], result: Any) -> Job[A
         return await attempt.fail(JobError(code=INVALID_RESULT, message=words_of(error)))
 
 
-async def async_tell_together(endings: Sequence[AsyncEnding]) -> list[RunResult]:
+AsyncEnded = tuple[AsyncAttempt[Any, Any], Ends]
+
+
+async def async_tell_together(ended: Sequence[AsyncEnded]) -> list[RunResult]:
     """`tell_together`, awaited."""
-    attempts = [ending.attempt for ending in endings]
-    answers = await async_end_together(attempts, [ending.flow() for ending in endings])
-    return [await _async_after(ending, answer) for ending, answer in zip(endings, answers, strict=True)]
+    answers = await async_end_together([attempt for attempt, _ in ended], [ends for _, ends in ended])
+    return [await _async_after(*one, answer) for one, answer in zip(ended, answers, strict=True)]
 
 
-async def _async_after(ending: AsyncEnding, answer: Job[Any, Any] | Exception) -> RunResult:
+async def _async_after(attempt: AsyncAttempt[Any, Any], ends: Ends, answer: Job[Any, Any] | Exception) -> RunResult:
     if isinstance(answer, OutcomeUnknownError):
-        return await _async_tell(ending.attempt, ending.tell, told=1)
-    return _not_told(ending.attempt, answer, doubt=False) if isinstance(answer, Exception) else _fate(ending.attempt)
+        return await _async_tell(attempt, partial(async_end_alone, attempt, ends), told=1)
+    return _not_told(attempt, answer, doubt=False) if isinstance(answer, Exception) else _fate(attempt)
 
 
 async def async_give_back(attempt: AsyncAttempt[Any, Any]) -> RunResult:

@@ -29,7 +29,7 @@ from jobstate.endings import Endings
 from jobstate.memory import AsyncMemoryRepository, MemoryRepository
 from jobstate.observe import Observer
 from jobstate.together import together
-from jobstate.worker import Ending, JobFailed, RunFate, RunResult, handle, tell_together
+from jobstate.worker import Ended, Ending, JobFailed, RunFate, RunResult, handle, tell_together
 from tests.support import ENDPOINT, ORG
 
 SOON = 30.0
@@ -70,10 +70,16 @@ def started(jobs: Jobs, count: int) -> list[Attempt[Any, Any]]:
     return list(jobs.take(count))
 
 
-def ended(attempt: Attempt[Any, Any], handler: Callable[[Any, Context], Any] = lambda request, _: request["number"]) -> Ending:
+def ending_of(
+    attempt: Attempt[Any, Any], handler: Callable[[Any, Context], Any] = lambda request, _: request["number"]
+) -> Ending:
     ending = handle(attempt, handler, True, None)
     assert isinstance(ending, Ending)
     return ending
+
+
+def ended(attempt: Attempt[Any, Any], handler: Callable[[Any, Context], Any] = lambda request, _: request["number"]) -> Ended:
+    return attempt, ending_of(attempt, handler).check()
 
 
 def fails(request: Any, context: Context) -> None:
@@ -172,11 +178,11 @@ def test_what_comes_while_one_tells_is_told_as_one_and_nobody_waits() -> None:
     attempts = started(jobs, 6)
     endings = Endings()
     repository.held.clear()
-    leader = Thread(target=endings.add, args=(ended(attempts[0]),), daemon=True)
+    leader = Thread(target=endings.add, args=(ending_of(attempts[0]),), daemon=True)
     leader.start()
     assert repository.entered.wait(SOON)
     for attempt in attempts[1:]:
-        endings.add(ended(attempt))
+        endings.add(ending_of(attempt))
     assert len(endings) == 5
     repository.held.set()
     leader.join(SOON)
@@ -185,15 +191,38 @@ def test_what_comes_while_one_tells_is_told_as_one_and_nobody_waits() -> None:
     assert len(endings) == 0
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_what_a_handler_returned_is_told_as_it_was_then(lost: bool) -> None:
+    """Whatever becomes of the object while it waits, also when it is told again."""
+    repository = Noted()
+    jobs = Jobs(repository)
+    first, second = started(jobs, 2)
+    kept = {"number": 1}
+    endings = Endings()
+    repository.held.clear()
+    repository.faults = [(OutcomeUnknownError("several jobs", "lost"), False)] * 4 if lost else []
+    leader = Thread(target=endings.add, args=(ending_of(first),), daemon=True)
+    leader.start()
+    assert repository.entered.wait(SOON)
+    endings.add(ending_of(second, lambda request, _: kept))
+    kept["number"] = 2
+    repository.held.set()
+    leader.join(SOON)
+    response = jobs.retrieve(second.job_id, include_response=True).response
+    assert response is not None
+    assert response.body == {"number": 1}
+
+
 def test_who_tells_and_breaks_leaves_the_telling_to_the_next() -> None:
     repository = Noted()
     jobs = Jobs(repository)
     first, second = started(jobs, 2)
     endings = Endings()
-    broken = Ending(first, lambda: first.complete(1), lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    interrupt: Any = KeyboardInterrupt()
+    repository.faults = [(interrupt, False)]
     with pytest.raises(KeyboardInterrupt):
-        endings.add(broken)
-    endings.add(ended(second))
+        endings.add(ending_of(first))
+    endings.add(ending_of(second))
     assert jobs.retrieve(second.job_id).status == "completed"
 
 
