@@ -17,14 +17,16 @@ import psycopg
 from sqlalchemy import URL
 
 from benchmarks.measure import compare_seconds
-from jobstate import Jobs, Worker
-from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
-from tests.postgresql import emptied, engine_of
+from jobstate import AsyncContext, AsyncJobs, AsyncWorker, Jobs, Worker
+from jobstate.adapters.sqlalchemy import AsyncSQLAlchemyRepository, SQLAlchemyRepository
+from tests.postgresql import async_engine_of, emptied, engine_of
 from tests.sql import AUTOMATIC
 
 JOBS = 500
 AT_ONCE = 10
 PAYLOAD = {"text": "to be or not to be"}
+OURS: dict[str, Any] = {**AUTOMATIC, "pool_size": AT_ONCE + 2, "pool_use_lifo": True}
+"""An engine for the library alone, as docs/sql.md has it."""
 
 
 class Contestant(ABC):
@@ -77,7 +79,7 @@ class Jobstate(Contestant):
     finished = "SELECT count(*) FROM jobstate_jobs WHERE status = 'completed'"
 
     def open(self) -> None:
-        self.engine = engine_of(self.url, **AUTOMATIC, pool_size=AT_ONCE + 2)
+        self.engine = engine_of(self.url, **OURS)
         repository = SQLAlchemyRepository(self.engine)
         repository.create_schema()
         self.jobs = Jobs(repository)
@@ -86,8 +88,8 @@ class Jobstate(Contestant):
         self.engine.dispose()
 
     def empty(self) -> None:
-        with self.engine.connect() as connection:
-            connection.exec_driver_sql("TRUNCATE jobstate_jobs, jobstate_payloads, jobstate_history")
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute("TRUNCATE jobstate_jobs, jobstate_payloads, jobstate_history")
 
     def enqueue(self) -> None:
         ours = self.jobs.for_organization("org")
@@ -126,6 +128,44 @@ class _InLoop(Contestant):
     async def opened(self) -> None: ...
 
     async def closed(self) -> None: ...
+
+
+class AsyncJobstate(_InLoop):
+    """Ours in an event loop, on asyncpg."""
+
+    name = "jobstate, async"
+    finished = Jobstate.finished
+    empty = Jobstate.empty
+
+    async def opened(self) -> None:
+        self.engine = async_engine_of(self.url, "postgresql+asyncpg", **OURS)
+        repository = AsyncSQLAlchemyRepository(self.engine)
+        await repository.create_schema()
+        self.jobs = AsyncJobs(repository)
+
+    async def closed(self) -> None:
+        await self.engine.dispose()
+
+    def enqueue(self) -> None:
+        async def all_of_them() -> None:
+            ours = self.jobs.for_organization("org")
+            for _ in range(JOBS):
+                await ours.create("/v1/words", PAYLOAD)
+
+        self.run(all_of_them())
+
+    def start(self) -> Callable[[], None]:
+        async def words(request: Any, _: AsyncContext) -> int:
+            return len(request["text"])
+
+        worker = AsyncWorker(self.jobs, words, concurrency=AT_ONCE)
+        working = asyncio.run_coroutine_threadsafe(worker.run(), self.loop)
+
+        def stop() -> None:
+            worker.stop()
+            working.result()
+
+        return stop
 
 
 class Procrastinate(_InLoop):
@@ -262,16 +302,19 @@ PEERS: tuple[type[Contestant], ...] = (PgQueuer, Procrastinate, Dbos)
 
 
 def lives(url: URL, kind: str, *more: type[Contestant]) -> None:
-    """Each peer against ours, in turn."""
+    """Ours of either colour against each peer, in turn."""
     engine = engine_of(url)
     emptied(engine)
     engine.dispose()
-    ours = Jobstate(url)
-    ours.open()
+    colours = (Jobstate(url), AsyncJobstate(url))
+    for ours in colours:
+        ours.open()
     for make in (*PEERS, *more):
         peer = make(url)
         peer.open()
-        title = f"a life, one by one and {AT_ONCE} at once, {kind}: jobstate / {peer.name}"
-        compare_seconds(title, ours.round, peer.round, units=JOBS, rounds=5, asked=1.0)
+        for ours in colours:
+            title = f"a life, one by one and {AT_ONCE} at once, {kind}: {ours.name} / {peer.name}"
+            compare_seconds(title, ours.round, peer.round, units=JOBS, rounds=5, asked=1.0)
         peer.close()
-    ours.close()
+    for ours in colours:
+        ours.close()

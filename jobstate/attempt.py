@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Any, Generic, TypeGuard, TypeVar
 
@@ -19,6 +19,7 @@ from jobstate.model import AnyJob, Event, Job, JobError, JobResponse, JobWarning
 from jobstate.observe import Listeners, observed
 from jobstate.payload import check_artifacts, invalid_input, json_value, rebuilt
 from jobstate.policy import Policy
+from jobstate.together import together
 
 R = TypeVar("R")
 
@@ -113,21 +114,61 @@ class _Held(Generic[RequestT, ResponseT]):
     def _complete(
         self, response: Any, status_code: int, artifacts: Mapping[str, bytes] | None, warnings: Iterable[JobWarning]
     ) -> Flow[attempts.Ended]:
-        if _is_response(response):
-            status_code, response = response.status_code, response.body
-        body = self._endpoint.encode_response(response) if self._endpoint else json_value("response", response)
-        try:
-            checked = JobResponse[Any](status_code=status_code, body=body)
-        except ValidationError as error:
-            raise invalid_input(error) from None
+        checked = self._response(response, status_code)
         parts = check_artifacts("artifacts", artifacts)
         if parts and self._scope.bound:
             raise InvalidInputError("artifacts", "a store cannot roll back: start the job on the face that is not bound")
         return attempts.complete(self._scope, self._hold, checked, parts, _checked(warnings))
 
+    def _response(self, response: Any, status_code: int) -> JobResponse[Any]:
+        """A copy of it, checked."""
+        if _is_response(response):
+            status_code, response = response.status_code, response.body
+        body = self._endpoint.encode_response(response) if self._endpoint else json_value("response", response)
+        try:
+            return JobResponse[Any](status_code=status_code, body=body)
+        except ValidationError as error:
+            raise invalid_input(error) from None
+
     def _fail(self, error: JobError, retryable: bool, warnings: Iterable[JobWarning]) -> Flow[attempts.Ended]:
         error = rebuilt("error", error, JobError)
         return attempts.fail(self._scope, self._hold, error, retryable=retryable, warnings=_checked(warnings))
+
+
+Ends = Callable[[], Flow[AnyJob]]
+"""What ends an attempt, as often as it is told."""
+
+
+def completing(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], response: Any) -> Ends:
+    """What `complete` runs. The response is checked, and copied, now; raises InvalidInputError."""
+    checked = attempt._response(response, 200)
+    return lambda: attempt._ending(attempts.complete(attempt._scope, attempt._hold, checked, {}, ()))
+
+
+def failing(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], error: JobError, *, retryable: bool) -> Ends:
+    """What `fail` runs; the error is copied now."""
+    checked = rebuilt("error", error, JobError)
+    return lambda: attempt._ending(attempt._fail(checked, retryable, ()))
+
+
+def end_together(attempts: Sequence[Attempt[Any, Any]], ends: Sequence[Ends]) -> list[AnyJob | Exception]:
+    """End attempts of one worker: the job of each, or the error that its own command would have raised."""
+    return run(together([end() for end in ends]), attempts[0]._ports)
+
+
+async def async_end_together(attempts: Sequence[AsyncAttempt[Any, Any]], ends: Sequence[Ends]) -> list[AnyJob | Exception]:
+    """`end_together`, awaited."""
+    return await run_async(together([end() for end in ends]), attempts[0]._ports)
+
+
+def end_alone(attempt: Attempt[Any, Any], ends: Ends) -> AnyJob:
+    """End one attempt. Raises what its own command would raise."""
+    return run(ends(), attempt._ports)
+
+
+async def async_end_alone(attempt: AsyncAttempt[Any, Any], ends: Ends) -> AnyJob:
+    """`end_alone`, awaited."""
+    return await run_async(ends(), attempt._ports)
 
 
 def _checked(warnings: Iterable[JobWarning]) -> tuple[JobWarning, ...]:

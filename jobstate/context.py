@@ -169,19 +169,26 @@ class AsyncContext(_Signals):
         if lease is None:
             yield
             return
-        task = asyncio.create_task(self._beat(lease / 3), name=f"heartbeat-{self.attempt.job_id}")
+        tasks: list[asyncio.Task[None]] = []
+
+        def start() -> None:
+            tasks.append(asyncio.create_task(self._beat(lease / 3), name=f"heartbeat-{self.attempt.job_id}"))
+
+        timer = asyncio.get_running_loop().call_later(lease / 3, start)
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            timer.cancel()
+            for task in tasks:
+                task.cancel()
+                await asyncio.wait([task])
 
     async def _beat(self, pause: float) -> None:
         while not self._lost:
-            await asyncio.sleep(pause)
             try:
                 await self.heartbeat()
             except LeaseLostError:
                 return
             except Exception:
                 logger.warning("a heartbeat of %s failed; the next one may do", self.attempt.job_id, exc_info=True)
+            await asyncio.sleep(pause)

@@ -18,7 +18,7 @@ Run = Callable[[T, Callable[[Context], None]], RunResult]
 """Runs one to its end; is given what to call with its context when it has begun."""
 AsyncRun = Callable[[T, Callable[[AsyncContext], None]], Awaitable[RunResult]]
 
-_LEAST_GRACE = 1.0
+LEAST_GRACE = 1.0
 """Seconds that a cancelled task has at least."""
 
 
@@ -61,6 +61,8 @@ class Crew(Generic[T]):
         self.busy = 0
         self._workers = workers
         self._source = source
+        self._resting = 0
+        self._woken = False
         self._running: dict[int, Context] = {}
         self._threads: list[Thread] = []
         self._over = False
@@ -78,6 +80,15 @@ class Crew(Generic[T]):
         """Look at the source again."""
         with self.more:
             self.more.notify_all()
+
+    def wake(self) -> None:
+        """There is more in the source, under the lock: one who rests is woken, and wakes the next if there is still more.
+
+        Who is quick takes several before another one has come to himself: threads that wake together wait for one lock.
+        """
+        if self._resting and not self._woken:
+            self._woken = True
+            self.more.notify()
 
     def stop(self, grace: float) -> None:
         """Begin nothing any more, let what runs finish for `grace` seconds, and give the rest back."""
@@ -113,9 +124,17 @@ class Crew(Generic[T]):
             while not self.closed:
                 if (item := self._source.take()) is not None:
                     self.busy += 1
+                    if self._source.pause() == 0:
+                        self.wake()
                     return item
-                self.more.wait(self._source.pause())
+                self._rest(self._source.pause())
             return None
+
+    def _rest(self, pause: float | None) -> None:
+        self._resting += 1
+        self.more.wait(pause)
+        self._resting -= 1
+        self._woken = False
 
     def _note(self, number: int, context: Context) -> None:
         with self.changed:
@@ -141,11 +160,15 @@ class AsyncCrew(Generic[T]):
     def __init__(self, workers: int, source: Source[T]) -> None:
         if workers < 1:
             raise ValueError(f"workers: at least 1 task is needed, not {workers}")
-        self.changed = asyncio.Condition()
+        lock = asyncio.Lock()
+        self.changed = asyncio.Condition(lock)
+        self.more = asyncio.Condition(lock)
         self.closed = False
         self.busy = 0
         self._workers = workers
         self._source = source
+        self._resting = 0
+        self._woken = False
         self._running: dict[int, AsyncContext] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -158,8 +181,19 @@ class AsyncCrew(Generic[T]):
 
     async def notify(self) -> None:
         """As `Crew.notify`."""
+        async with self.more:
+            self.more.notify_all()
+
+    async def tell(self) -> None:
+        """Something has changed."""
         async with self.changed:
             self.changed.notify_all()
+
+    def wake(self) -> None:
+        """As `Crew.wake`."""
+        if self._resting and not self._woken:
+            self._woken = True
+            self.more.notify()
 
     async def stop(self, grace: float) -> None:
         """As `Crew.stop`. A handler that swallows its cancellation is left behind; its lease will run out."""
@@ -167,14 +201,15 @@ class AsyncCrew(Generic[T]):
             self.closed = True
             for context in self._running.values():
                 context.stop()
+            self.more.notify_all()
             self.changed.notify_all()
         if self._tasks:
             _, left = await asyncio.wait(self._tasks, timeout=grace)
             for task in left:
                 task.cancel()
             if left:
-                await asyncio.wait(left, timeout=max(grace, _LEAST_GRACE))
-        await self.notify()
+                await asyncio.wait(left, timeout=max(grace, LEAST_GRACE))
+        await self.tell()
 
     async def _work(self, number: int, run: AsyncRun[T]) -> None:
         while (item := await self._next()) is not None:
@@ -192,6 +227,8 @@ class AsyncCrew(Generic[T]):
                 self.busy -= 1
             async with self.changed:
                 self._source.done(item, result)
+                if result.fate is RunFate.RETURNED:
+                    self.more.notify()
                 self.changed.notify_all()
 
     async def _next(self) -> T | None:
@@ -199,15 +236,22 @@ class AsyncCrew(Generic[T]):
             while not self.closed:
                 if (item := self._source.take()) is not None:
                     self.busy += 1
+                    if self._source.pause() == 0:
+                        self.wake()
                     return item
-                await self._wait(self._source.pause())
+                await self._rest(self._source.pause())
             return None
 
-    async def _wait(self, pause: float | None) -> None:
+    async def _rest(self, pause: float | None) -> None:
+        self._resting += 1
         try:
-            await asyncio.wait_for(self.changed.wait(), pause)
+            async with asyncio.timeout(pause):
+                _ = await self.more.wait()
         except TimeoutError:
             return
+        finally:
+            self._resting -= 1
+            self._woken = False
 
     def _note(self, number: int, context: AsyncContext) -> None:
         self._running[number] = context

@@ -23,6 +23,7 @@ def open_engine(database: str, *, connections: int = 15) -> Engine:
         skip_autocommit_rollback=True,
         pool_size=connections,
         max_overflow=0,
+        pool_use_lifo=True,
     )
 
 

@@ -80,7 +80,7 @@ class Creation(TypedDict, total=False):
 
 
 _KEY: TypeAdapter[str] = TypeAdapter(Name)
-_WORDS: TypeAdapter[str | None] = TypeAdapter(Text | None)
+_WORDS: TypeAdapter[str] = TypeAdapter(Text)
 
 
 class Face:
@@ -329,6 +329,8 @@ def _cursor(field: str, job_id: str | None) -> str | None:
 
 def _check_words(**words: str | None) -> None:
     for name, value in words.items():
+        if value is None:
+            continue
         try:
             _WORDS.validate_python(value)
         except ValidationError as error:

@@ -194,6 +194,7 @@ class AsyncioDispatcher:
         async with self._crew.changed:
             _check_open(self._crew.closed)
             name = self._waiting.add(task_name, delivery)
+            self._crew.more.notify_all()
             self._crew.changed.notify_all()
         return name
 
@@ -202,6 +203,7 @@ class AsyncioDispatcher:
         async with self._crew.changed:
             _check_open(self._crew.closed)
             name = self._waiting.add(task_name, delivery, not_before)
+            self._crew.more.notify_all()
             self._crew.changed.notify_all()
         return name
 
@@ -209,6 +211,7 @@ class AsyncioDispatcher:
         """As `Dispatcher.revoke`: what has not begun is dropped."""
         async with self._crew.changed:
             self._waiting.remove(task_name)
+            self._crew.more.notify_all()
             self._crew.changed.notify_all()
 
     async def wake(self) -> None:

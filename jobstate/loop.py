@@ -20,7 +20,8 @@ from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, Unpack
 
 from jobstate.attempt import AsyncAttempt, Attempt
 from jobstate.context import AsyncContext, Context
-from jobstate.crew import AsyncCrew, Crew
+from jobstate.crew import LEAST_GRACE, AsyncCrew, Crew
+from jobstate.endings import AsyncEndings, Endings
 from jobstate.errors import InvalidInputError
 from jobstate.flows.sweeps import PAGE
 from jobstate.notices import PAUSE, AsyncPolling, Polling
@@ -28,13 +29,18 @@ from jobstate.overdue import Overdue
 from jobstate.ports import AsyncListener, Listener
 from jobstate.service import AsyncJobs, Jobs
 from jobstate.worker import (
+    AsyncEnding,
     AsyncHandler,
+    Ending,
     Handler,
+    RunFate,
     RunResult,
     async_give_back,
+    async_handle,
     async_run_attempt,
     check_handler,
     give_back,
+    handle,
     run_attempt,
     to_its_end,
 )
@@ -75,7 +81,7 @@ class _Taken(Generic[A]):
         return self.attempts.popleft() if self.attempts else None
 
     def pause(self) -> float | None:
-        return None
+        return 0 if self.attempts else None
 
     def done(self, item: A, result: RunResult) -> None:
         """It is over; the row says how."""
@@ -118,6 +124,7 @@ class Worker:
         self._handler = handler
         self._taken: _Taken[Attempt[Any, Any]] = _Taken()
         self._crew: Crew[Attempt[Any, Any]] = Crew(self._settings.concurrency, self._taken)
+        self._endings = Endings(linger=_LINGER if self._settings.concurrency > 1 else 0)
         self._listener: Listener | None = None
         self._heard = False
         self._stopped = False
@@ -138,23 +145,32 @@ class Worker:
                     self._wait()
         finally:
             self._crew.stop(self._settings.grace)
+            self._endings.tell()
             for attempt in self._taken.attempts:
                 _ = give_back(attempt)
             self._deaf()
 
     def _run_one(self, attempt: Attempt[Any, Any], note: Callable[[Context], None]) -> RunResult:
-        return run_attempt(attempt, self._handler, retry_exceptions=self._settings.retry_exceptions, on_start=note)
+        """Who is observed ends by himself, within his own span; all others end together."""
+        retry = self._settings.retry_exceptions
+        if attempt.listeners is not None:
+            return run_attempt(attempt, self._handler, retry_exceptions=retry, on_start=note)
+        ending = handle(attempt, self._handler, retry, note)
+        if isinstance(ending, Ending):
+            self._endings.add(ending)
+            return RunResult(RunFate.UNKNOWN)
+        return ending
 
     def _fill(self) -> bool:
         """Take what the idle can run, when there is one; whether there may be more."""
         crew = self._crew
         with crew.changed:
             idle = crew.changed.wait_for(self._idle, _SLICE)
-        if not idle:
-            return True
-        if idle < self._settings.concurrency:
+        if 0 < idle < self._settings.concurrency:
             time.sleep(_LINGER)
             idle = self._idle()
+        if not idle:
+            return True
         try:
             attempts = self._jobs.take(idle)
         except InvalidInputError:  # these jobs can never be taken
@@ -162,9 +178,9 @@ class Worker:
         except Exception:
             logger.exception("no jobs could be taken; the next look is in %s s", self._settings.poll)
             return False
-        with crew.more:
+        with crew.changed:
             self._taken.attempts.extend(attempts)
-            crew.more.notify(len(attempts))
+            crew.wake()
         return len(attempts) == idle
 
     def _look_at_sweeps(self) -> None:
@@ -173,7 +189,9 @@ class Worker:
                 self._overdue.tell(self._jobs.sweep_lag())
 
     def _idle(self) -> int:
-        return self._settings.concurrency - self._crew.busy - len(self._taken.attempts)
+        """How many hands are free; none while as many ends as there are hands wait to be told."""
+        concurrency = self._settings.concurrency
+        return 0 if len(self._endings) >= concurrency else concurrency - self._crew.busy - len(self._taken.attempts)
 
     def _wait(self) -> None:
         """Until there is a notice, or `poll` seconds have passed, or it was told to stop; soon after a notice, once more."""
@@ -254,6 +272,7 @@ class AsyncWorker:
         self._handler = handler
         self._taken: _Taken[AsyncAttempt[Any, Any]] = _Taken()
         self._crew: AsyncCrew[AsyncAttempt[Any, Any]] = AsyncCrew(self._settings.concurrency, self._taken)
+        self._endings = AsyncEndings(self._crew.tell)
         self._listener: AsyncListener | None = None
         self._heard = False
         self._stopped = False
@@ -279,19 +298,29 @@ class AsyncWorker:
 
     async def _leave(self) -> None:
         await self._crew.stop(self._settings.grace)
+        await self._endings.told(max(self._settings.grace, LEAST_GRACE))
         for attempt in self._taken.attempts:
             _ = await async_give_back(attempt)
         await self._deaf()
 
     async def _run_one(self, attempt: AsyncAttempt[Any, Any], note: Callable[[AsyncContext], None]) -> RunResult:
-        return await async_run_attempt(attempt, self._handler, retry_exceptions=self._settings.retry_exceptions, on_start=note)
+        """As `Worker._run_one`."""
+        retry = self._settings.retry_exceptions
+        if attempt.listeners is not None:
+            return await async_run_attempt(attempt, self._handler, retry_exceptions=retry, on_start=note)
+        ending = await async_handle(attempt, self._handler, retry, note)
+        if isinstance(ending, AsyncEnding):
+            self._endings.add(ending)
+            return RunResult(RunFate.UNKNOWN)
+        return ending
 
     async def _fill(self) -> bool:
         """As `Worker._fill`. What is on its way when the task is cancelled is waited for, not lost."""
         crew = self._crew
         async with crew.changed:
             try:
-                idle = await asyncio.wait_for(crew.changed.wait_for(self._idle), _SLICE)
+                async with asyncio.timeout(_SLICE):
+                    idle = await crew.changed.wait_for(self._idle)
             except TimeoutError:
                 return True
         taking, cancelled = await to_its_end(self._jobs.take(idle))
@@ -304,7 +333,8 @@ class AsyncWorker:
         if error is not None:
             logger.error("no jobs could be taken; the next look is in %s s", self._settings.poll, exc_info=error)
             return False
-        await crew.notify()
+        async with crew.changed:
+            crew.wake()
         return len(taking.result()) == idle
 
     async def _look_at_sweeps(self) -> None:
@@ -313,7 +343,9 @@ class AsyncWorker:
                 self._overdue.tell(await self._jobs.sweep_lag())
 
     def _idle(self) -> int:
-        return self._settings.concurrency - self._crew.busy - len(self._taken.attempts)
+        """How many hands are free; none while as many ends as there are hands wait to be told."""
+        concurrency = self._settings.concurrency
+        return 0 if len(self._endings) >= concurrency else concurrency - self._crew.busy - len(self._taken.attempts)
 
     async def _wait(self) -> None:
         left = self._pause()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeAlias, cast
@@ -399,3 +400,12 @@ def plain(value: Any) -> JsonValue:
     if isinstance(value, tuple):
         return [plain(item) for item in cast(tuple[object, ...], value)]
     return as_it_is
+
+
+def plain_fields(fields: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """Fields as they stand in a history record: payloads left out."""
+    return {
+        name: value if value is None or type(value) in _PLAIN else plain(value)
+        for name, value in fields.items()
+        if name not in PAYLOADS
+    }

@@ -27,8 +27,11 @@ encode: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, allow_nan=Fa
 """Compact JSON text."""
 
 
+_sorted = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+
+
 def _canonical(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True).encode()
+    return _sorted.encode(value).encode()
 
 
 def json_value(field: str, value: Any) -> Any:
@@ -91,9 +94,11 @@ def json_object(field: str, value: object) -> dict[str, Any]:
 
 def check_artifacts(field: str, artifacts: Mapping[str, bytes] | None) -> dict[str, bytes]:
     """Artifacts by name. Raises InvalidInputError for a name that no key can hold, or a value that is not bytes."""
-    if not isinstance(artifacts, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]  # it comes from outside
+    if artifacts is None:
+        return {}
+    if not isinstance(artifacts, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # it comes from outside
         raise InvalidInputError(field, f"a mapping of names to bytes is needed, not {type(artifacts).__name__}")
-    checked = dict(artifacts or {})
+    checked = dict(artifacts)
     for name, data in cast("dict[object, object]", checked).items():
         if not isinstance(name, str) or not ARTIFACT_NAME.fullmatch(name):
             raise InvalidInputError(
@@ -111,6 +116,8 @@ def artifact_prefix(job_id: str, attempt: int | None = None) -> str:
 
 def describe_artifacts(prefix: str, artifacts: Mapping[str, bytes]) -> tuple[Artifact, ...]:
     """References to artifacts under a prefix, in the order of their names."""
+    if not artifacts:
+        return ()
     return tuple(
         construct(Artifact, name=name, key=prefix + name, size=len(data), digest=sha256(data).hexdigest())
         for name, data in sorted(artifacts.items())

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import JsonValue
 
-from jobstate.attempt import AsyncAttempt, Attempt
+from jobstate.attempt import (
+    AsyncAttempt,
+    Attempt,
+    Ends,
+    async_end_alone,
+    async_end_together,
+    completing,
+    end_alone,
+    end_together,
+    failing,
+)
 from jobstate.context import AsyncContext, Context
 from jobstate.errors import (
     GuardRefusedError,
@@ -194,9 +206,28 @@ def run_attempt(
     return _told_of(attempt, delivery, result)
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt is to end. Either is called by who has run the handler: what it returned may change later."""
+
+    attempt: Attempt[Any, Any]
+    tell: Callable[[], Job[Any, Any]]
+    """Tells it."""
+    check: Callable[[], Ends]
+    """Checks and copies what is to be told, with others or later."""
+
+
 def _run(
     attempt: Attempt[Any, Any], handler: Handler, retry_exceptions: bool, on_start: Callable[[Context], object] | None
 ) -> RunResult:
+    ending = handle(attempt, handler, retry_exceptions, on_start)
+    return ending if isinstance(ending, RunResult) else _tell(attempt, ending.tell)
+
+
+def handle(
+    attempt: Attempt[Any, Any], handler: Handler, retry_exceptions: bool, on_start: Callable[[Context], object] | None
+) -> Ending | RunResult:
+    """Run the handler: what is to be told, or what became of it when there is nothing to tell."""
     context = Context(attempt)
     try:
         if on_start is not None:
@@ -207,11 +238,12 @@ def _run(
         if isinstance(error, LeaseLostError) and error.job_id == attempt.job_id:
             return RunResult(RunFate.LOST, error.code)
         failure, retryable = _failure(error, retry_exceptions)
-        return _tell(attempt, lambda: attempt.fail(failure, retryable=retryable))
+        fail = partial(attempt.fail, failure, retryable=retryable)
+        return Ending(attempt, fail, partial(failing, attempt, failure, retryable=retryable))
     except BaseException:
         give_back(attempt)
         raise
-    return _tell(attempt, lambda: _complete(attempt, result))
+    return Ending(attempt, partial(_complete, attempt, result), partial(_completing, attempt, result))
 
 
 def _complete(attempt: Attempt[Any, Any], result: Any) -> Job[Any, Any]:
@@ -219,6 +251,29 @@ def _complete(attempt: Attempt[Any, Any], result: Any) -> Job[Any, Any]:
         return attempt.complete(result)
     except InvalidInputError as error:
         return attempt.fail(JobError(code=INVALID_RESULT, message=words_of(error)))
+
+
+def _completing(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], result: Any) -> Ends:
+    try:
+        return completing(attempt, result)
+    except InvalidInputError as error:
+        return failing(attempt, JobError(code=INVALID_RESULT, message=words_of(error)), retryable=False)
+
+
+Ended = tuple[Attempt[Any, Any], Ends]
+"""An attempt, and what ends it."""
+
+
+def tell_together(ended: Sequence[Ended]) -> list[RunResult]:
+    """Tell how attempts of one worker ended, which nobody observes, as one; whose answer was lost is told again by itself."""
+    answers = end_together([attempt for attempt, _ in ended], [ends for _, ends in ended])
+    return [_after(*one, answer) for one, answer in zip(ended, answers, strict=True)]
+
+
+def _after(attempt: Attempt[Any, Any], ends: Ends, answer: Job[Any, Any] | Exception) -> RunResult:
+    if isinstance(answer, OutcomeUnknownError):
+        return _tell(attempt, partial(end_alone, attempt, ends), told=1)
+    return _not_told(attempt, answer, doubt=False) if isinstance(answer, Exception) else _fate(attempt)
 
 
 def give_back(attempt: Attempt[Any, Any]) -> RunResult:
@@ -233,11 +288,16 @@ def give_back(attempt: Attempt[Any, Any]) -> RunResult:
     return _tell(attempt, give)
 
 
-def _tell(attempt: Attempt[Any, Any], tell: Callable[[], Job[Any, Any]]) -> RunResult:
-    for tries in range(_TELL_TRIES):
+def _fate(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any]) -> RunResult:
+    return RunResult(_FATES[attempt.ended])
+
+
+def _tell(attempt: Attempt[Any, Any], tell: Callable[[], Job[Any, Any]], *, told: int = 0) -> RunResult:
+    """Tell it; it was told so often before, and the answers were lost."""
+    for tries in range(told, _TELL_TRIES):
         try:
             tell()
-            return RunResult(_FATES[attempt.ended])
+            return _fate(attempt)
         except OutcomeUnknownError:
             continue
         except Exception as error:
@@ -279,12 +339,32 @@ async def async_run_attempt(
     return _told_of(attempt, delivery, result)
 
 
+@dataclass(frozen=True, slots=True)
+class AsyncEnding:
+    """`Ending`, awaited."""
+
+    attempt: AsyncAttempt[Any, Any]
+    tell: Callable[[], Awaitable[Job[Any, Any]]]
+    check: Callable[[], Ends]
+
+
 async def _async_run(
     attempt: AsyncAttempt[Any, Any],
     handler: AsyncHandler,
     retry_exceptions: bool,
     on_start: Callable[[AsyncContext], object] | None,
 ) -> RunResult:
+    ending = await async_handle(attempt, handler, retry_exceptions, on_start)
+    return ending if isinstance(ending, RunResult) else await _told(_async_tell(attempt, ending.tell))
+
+
+async def async_handle(
+    attempt: AsyncAttempt[Any, Any],
+    handler: AsyncHandler,
+    retry_exceptions: bool,
+    on_start: Callable[[AsyncContext], object] | None,
+) -> AsyncEnding | RunResult:
+    """`handle`, awaited."""
     context = AsyncContext(attempt)
     try:
         if on_start is not None:
@@ -298,11 +378,12 @@ async def _async_run(
         if isinstance(error, LeaseLostError) and error.job_id == attempt.job_id:
             return RunResult(RunFate.LOST, error.code)
         failure, retryable = _failure(error, retry_exceptions)
-        return await _told(_async_tell(attempt, lambda: attempt.fail(failure, retryable=retryable)))
+        fail = partial(attempt.fail, failure, retryable=retryable)
+        return AsyncEnding(attempt, fail, partial(failing, attempt, failure, retryable=retryable))
     except BaseException:
         await to_its_end(async_give_back(attempt))
         raise
-    return await _told(_async_tell(attempt, lambda: _async_complete(attempt, result)))
+    return AsyncEnding(attempt, partial(_async_complete, attempt, result), partial(_completing, attempt, result))
 
 
 async def _started(jobs: AsyncJobs, delivery: Delivery) -> AsyncAttempt[Any, Any]:
@@ -342,6 +423,21 @@ async def _async_complete(attempt: AsyncAttempt[Any, Any], result: Any) -> Job[A
         return await attempt.fail(JobError(code=INVALID_RESULT, message=words_of(error)))
 
 
+AsyncEnded = tuple[AsyncAttempt[Any, Any], Ends]
+
+
+async def async_tell_together(ended: Sequence[AsyncEnded]) -> list[RunResult]:
+    """`tell_together`, awaited."""
+    answers = await async_end_together([attempt for attempt, _ in ended], [ends for _, ends in ended])
+    return [await _async_after(*one, answer) for one, answer in zip(ended, answers, strict=True)]
+
+
+async def _async_after(attempt: AsyncAttempt[Any, Any], ends: Ends, answer: Job[Any, Any] | Exception) -> RunResult:
+    if isinstance(answer, OutcomeUnknownError):
+        return await _async_tell(attempt, partial(async_end_alone, attempt, ends), told=1)
+    return _not_told(attempt, answer, doubt=False) if isinstance(answer, Exception) else _fate(attempt)
+
+
 async def async_give_back(attempt: AsyncAttempt[Any, Any]) -> RunResult:
     """`give_back`, awaited."""
 
@@ -354,11 +450,13 @@ async def async_give_back(attempt: AsyncAttempt[Any, Any]) -> RunResult:
     return await _async_tell(attempt, give)
 
 
-async def _async_tell(attempt: AsyncAttempt[Any, Any], tell: Callable[[], Awaitable[Job[Any, Any]]]) -> RunResult:
-    for tries in range(_TELL_TRIES):
+async def _async_tell(
+    attempt: AsyncAttempt[Any, Any], tell: Callable[[], Awaitable[Job[Any, Any]]], *, told: int = 0
+) -> RunResult:
+    for tries in range(told, _TELL_TRIES):
         try:
             await tell()
-            return RunResult(_FATES[attempt.ended])
+            return _fate(attempt)
         except OutcomeUnknownError:
             continue
         except Exception as error:

@@ -159,9 +159,10 @@ class OnAsyncPostgreSQL(_OnServer):
 
     engine: AsyncEngine
     driver = "postgresql+psycopg"
+    options: dict[str, Any] = {}
 
     async def open_repository(self, folder: Path) -> AsyncSQLAlchemyRepository:
-        self.engine = async_engine_of(self.url, self.driver)
+        self.engine = async_engine_of(self.url, self.driver, **self.options)
         repository = AsyncSQLAlchemyRepository(self.engine)
         await repository.create_schema()
         return repository

@@ -19,7 +19,7 @@ from tests.postgresql import async_engine_of, engine_of
 from tests.sql import AUTOMATIC, aiosqlite_engine, sqlite_engine
 
 PREFIX = "faults_"
-POSTGRESQL = ("psycopg", "psycopg direct", "psycopg async", "asyncpg")
+POSTGRESQL = ("psycopg", "psycopg direct", "psycopg async", "psycopg async direct", "asyncpg", "asyncpg direct")
 SQLITE = ("sqlite3", "sqlite3 direct", "aiosqlite")
 DRIVERS = (*POSTGRESQL, *SQLITE)
 
@@ -69,12 +69,12 @@ def side_of(driver: str, url: URL, folder: Path, **options: Any) -> SyncSide | A
     """A repository through a driver, on tables of these tests' own."""
     tables = Tables(prefix=PREFIX)
     name, _, way = driver.partition(" ")
-    options |= AUTOMATIC if way == "direct" else {}
+    options |= AUTOMATIC if way.endswith("direct") else {}
     if name == "sqlite3":
         return SyncSide(sqlite_engine(folder, **options), tables)
     if driver == "aiosqlite":
         return AsyncSide(aiosqlite_engine(folder), tables)
-    if name == "psycopg" and way != "async":
+    if name == "psycopg" and not way.startswith("async"):
         return SyncSide(engine_of(url, **options), tables)
     return AsyncSide(async_engine_of(url, f"postgresql+{name}", **options), tables)
 

@@ -105,7 +105,7 @@ async def cancelled_after(steps: int, operation: Awaitable[None]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("driver", ["asyncpg"])
+@pytest.mark.parametrize("driver", ["asyncpg", "asyncpg direct"])
 @pytest.mark.parametrize("ask", ASKS, ids=lambda ask: ask.__name__)
 def test_a_cancelled_task_leaves_nothing_behind(
     truth: Truth, driver: str, ask: Ask, tmp_path: Path, request: pytest.FixtureRequest

@@ -111,3 +111,19 @@ class TestAsyncpgSweeps(OnAsyncpg, AsyncSharedSweepsContract):
 
 class TestAsyncpgRaces(OnAsyncpg, AsyncRepositoryRaces):
     pass
+
+
+class TestAsyncPostgreSQLDirect(OnAsyncPostgreSQL, AsyncRepositoryContract):
+    options = AUTOMATIC
+
+
+class TestAsyncpgDirect(OnAsyncpg, AsyncRepositoryContract):
+    options = AUTOMATIC
+
+
+class TestAsyncpgDirectSweeps(OnAsyncpg, AsyncSharedSweepsContract):
+    options = AUTOMATIC
+
+
+class TestAsyncpgDirectRaces(OnAsyncpg, AsyncRepositoryRaces):
+    options = AUTOMATIC

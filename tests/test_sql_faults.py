@@ -377,7 +377,7 @@ def test_a_killed_backend_is_replaced(server: URL, truth: Truth, driver: str, as
     """Killed while it slept in the pool."""
     truth.store()
     name = {"application_name": "faults"}
-    options = {"server_settings": name} if driver == "asyncpg" else name
+    options = {"server_settings": name} if driver.startswith("asyncpg") else name
     with opened(driver, server, tmp_path, pool_size=1, connect_args=options) as side:
         assert side.call("load", example().id).version == 1
         kill = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'faults'"

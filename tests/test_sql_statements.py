@@ -207,3 +207,31 @@ def test_who_listens_sees_every_statement_and_who_does_not_spares_the_way(
     assert seen.of(lambda: straight.retry(job.id)) == (2, [])
     assert len(sent) == 3
     engine.dispose()
+
+
+@pytest.mark.parametrize("driver", ASYNC)
+def test_an_async_engine_that_nobody_listens_to_is_gone_around_too(
+    server: URL, jobs: Jobs, driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    send = Direct.send
+
+    def noted(line: Direct, text: str, values: Any = ()) -> Any:
+        sent.append(text)
+        return send(line, text, values)
+
+    async def main() -> None:
+        engine = async_engine_of(server, driver, **AUTOMATIC)
+        straight = AsyncJobs(AsyncSQLAlchemyRepository(engine))
+        await straight.count()
+        monkeypatch.setattr(Direct, "send", noted)
+        job = await straight.create("/x", {"a": 1}, organization_id="org")
+        assert (await straight.cancel(job.id)).version == jobs.retrieve(job.id).version == 2
+        before = len(sent)
+        assert before >= 3
+        event.listen(engine.sync_engine, "before_cursor_execute", lambda *_: None)
+        await straight.retry(job.id)
+        assert len(sent) == before
+        await engine.dispose()
+
+    asyncio.run(main())

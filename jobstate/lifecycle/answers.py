@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from jobstate.errors import GuardRefusedError, IllegalTransitionError, LeaseLostError, TransitionError
 from jobstate.lifecycle.table import TABLE, UNRECORDED
-from jobstate.model import PAYLOADS, Event, HistoryRecord, JobStatus, construct, plain
+from jobstate.model import Event, HistoryRecord, JobStatus, construct, plain_fields
 
 
 class Accepted(NamedTuple):
@@ -53,7 +53,7 @@ class Accepted(NamedTuple):
             "operation": self.operation,
             "actor": self.actor,
             "reason": self.reason,
-            "changes": {name: plain(value) for name, value in self.changes.items() if name not in PAYLOADS},
+            "changes": plain_fields(self.changes),
         }
 
 

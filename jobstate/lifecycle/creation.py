@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from jobstate.errors import InvalidInputError
 from jobstate.lifecycle.changes import EVERY_WRITE
-from jobstate.model import PAYLOADS, AnyJob, HistoryRecord, Job, JobStatus, construct, evolve, plain
+from jobstate.model import PAYLOADS, AnyJob, HistoryRecord, Job, JobStatus, construct, evolve, plain_fields
 from jobstate.parts import cut, part_prefix
 from jobstate.payload import describe_artifacts, invalid_input, request_digest, request_prefix
 from jobstate.policy import Policy, seconds
@@ -109,7 +109,7 @@ def creation_record(job: AnyJob, actor: str | None = None, reason: str | None = 
         operation=job.operation,
         actor=actor,
         reason=reason,
-        changes={name: plain(value) for name, value in job.__dict__.items() if name not in PAYLOADS},
+        changes=plain_fields(job.__dict__),
     )
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.util import greenlet_spawn
 
 from jobstate.adapters.sqlalchemy import bulk, schema
 from jobstate.adapters.sqlalchemy.bulk import Step, Steps
 from jobstate.adapters.sqlalchemy.faults import NothingDone, OfTheHost
-from jobstate.adapters.sqlalchemy.lines import Line, Seen
+from jobstate.adapters.sqlalchemy.lines import Direct, Line, Seen, is_watched
 from jobstate.adapters.sqlalchemy.notices import AsyncPostgreSQLListener, is_new, is_queued
 from jobstate.adapters.sqlalchemy.repository import check_engine, check_kind, like
 from jobstate.adapters.sqlalchemy.store import Part, Store
@@ -42,6 +43,7 @@ class AsyncSQLAlchemyRepository:
         self._transactions = Transactions(self._store.backend)
         self._host: AsyncConnection | AsyncSession | None = None
         self._announces = False
+        self._commits_itself = False
         self._pace = Pace()
 
     def bind(self, transaction: AsyncConnection | AsyncSession) -> AsyncSQLAlchemyRepository:
@@ -81,6 +83,7 @@ class AsyncSQLAlchemyRepository:
     def _seen(self, connection: Connection) -> Line:
         line = Seen(connection)
         if self._host is None:
+            self._commits_itself = line.commits_itself
             make_ready(line, self._store.backend)
         return line
 
@@ -90,7 +93,17 @@ class AsyncSQLAlchemyRepository:
                 return await connection.run_sync(work)
 
     async def _read(self, work: Work[R]) -> R:
-        return await self._run(lambda connection: work(self._seen(connection)))
+        """Work on a line in AUTOCOMMIT mode, or the host's: straight to the driver where nobody would see the difference."""
+        if self._host is not None or not self._commits_itself or is_watched(self._engine.sync_engine):
+            return await self._run(lambda connection: work(self._seen(connection)))
+        with NothingDone():
+            answer: Any = await greenlet_spawn(self._directly, work)
+            value: R = answer
+            return value
+
+    def _directly(self, work: Work[R]) -> R:
+        with Direct(self._engine.sync_engine, self._store.backend.prepare) as line:
+            return work(line)
 
     async def _write(self, job_id: str, work: Work[R], within: AsyncWithin | None = None) -> R:
         if within is None:

@@ -80,6 +80,9 @@ _CHANGEABLE = frozenset({*_JSON, "lease"})
 _WRITTEN = frozenset({*_JSON, "status", "object", "request", "response", "lease"})
 """Fields that are not columns as they stand."""
 
+_NO_COLUMNS = ("object", *PAYLOADS)
+"""Fields that the table of jobs does not have."""
+
 AS_IT_STANDS = frozenset(JOB_COLUMNS) - _WRITTEN
 """Fields that are."""
 
@@ -91,17 +94,18 @@ def compact(value: Any) -> str:
 
 def row_of(fields: Mapping[str, Any]) -> Row:
     """The columns for a job's fields, payloads left out."""
-    row: Row = {}
-    for name, value in fields.items():
-        if name not in _WRITTEN:
-            row[name] = value
-        elif name in _JSON:
-            row[name] = None if value is None else compact(value)
-        elif name == "status":
-            row[name] = str(value)  # a third of the time of `value.value`
-        elif name == "lease":
-            row["lease_token"] = value and value.token
-            row["lease_expires_at"] = value and value.expires_at
+    row: Row = {**fields}  # in place, which takes a third of the time of building it
+    for name in _JSON:
+        if (value := row.get(name)) is not None:
+            row[name] = compact(value)
+    for name in _NO_COLUMNS:
+        _ = row.pop(name, None)
+    if "status" in row:
+        row["status"] = str(row["status"])  # a third of the time of `value.value`
+    if "lease" in row:
+        lease = row.pop("lease")
+        row["lease_token"] = lease and lease.token
+        row["lease_expires_at"] = lease and lease.expires_at
     return row
 
 
@@ -267,8 +271,10 @@ class Write:
     @classmethod
     def new(cls, job: AnyJob, record: HistoryRecord | None) -> Write:
         """A job that is to be stored, with the payloads that it has."""
-        absent = {name for name in PAYLOADS if getattr(job, name) is None}
-        fields = {name: value for name, value in job.__dict__.items() if name not in absent}
+        fields = {**job.__dict__}
+        for name in PAYLOADS:
+            if fields[name] is None:
+                del fields[name]
         return cls(job.id, job.version, fields, None if record is None else record.__dict__)
 
     @classmethod

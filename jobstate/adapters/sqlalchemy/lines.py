@@ -90,7 +90,7 @@ class Direct(Line):
         self._engine = engine
         self._prepare = prepare
         self.dialect = engine.dialect
-        self.takes_numbered = engine.dialect.driver == "psycopg"
+        self.takes_numbered = engine.dialect.driver == "psycopg" and not engine.dialect.is_async
         try:
             self._pooled = engine.raw_connection()
         except self.dialect.loaded_dbapi.Error as error:
@@ -122,7 +122,7 @@ class Direct(Line):
             columns: Any = cursor.description  # None for what reads nothing
             return Answer(cursor.rowcount, cursor.fetchall() if columns else ())
         except self.dialect.loaded_dbapi.Error as error:
-            broken = self.dialect.is_disconnect(error, self._pooled.driver_connection, cursor)
+            broken = self.dialect.is_disconnect(error, self._pooled.dbapi_connection, cursor)
             raise self._told(text, values, error, broken) from error
         except BaseException:
             self.invalidate()

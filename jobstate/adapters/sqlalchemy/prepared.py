@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import ClauseElement, Dialect
@@ -30,8 +31,8 @@ class Prepared:
         if self._fixed:
             values = {**values, **self._fixed}
         if self._numbered is not None and line.takes_numbered:
-            text, numbered = self._numbered
-            return line.send(text, [values[name] for name in numbered])
+            text, pick = self._numbered
+            return line.send(text, pick(values))
         names = self.names
         return line.send(self.text, values if names is None else tuple([values[name] for name in names]))
 
@@ -39,15 +40,21 @@ class Prepared:
 _NAMED = re.compile(r"%\((\w+)\)s|%%")
 
 
-def _numbered(text: str) -> tuple[str, tuple[str, ...]]:
-    """The statement with numbers for names (`$1`), as the server takes it: the driver then has nothing to translate."""
+def _numbered(text: str) -> tuple[str, Callable[[dict[str, Any]], tuple[Any, ...]]]:
+    """The statement with numbers for names (`$1`), as the server takes it: the driver then has nothing to translate.
+
+    And what picks its values, in order.
+    """
     numbers: dict[str, int] = {}
 
     def number(found: re.Match[str]) -> str:
         name = found[1]
         return "%" if name is None else f"${numbers.setdefault(name, len(numbers) + 1)}"
 
-    return _NAMED.sub(number, text), tuple(numbers)
+    numbered = _NAMED.sub(number, text)
+    if len(numbers) > 1:
+        return numbered, itemgetter(*numbers)
+    return numbered, lambda values: tuple([values[name] for name in numbers])
 
 
 class Kept:
