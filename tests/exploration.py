@@ -81,5 +81,5 @@ def explore_all(search: Search, size: int, *others: Actor, part: int = 0, parts:
     """Every so many of the kinds together, and with them these others; or a part of it, for one of several processes."""
     for names in list(combinations(KINDS, size))[part::parts]:
         actors = [*(KINDS[name] for name in names), *others]
-        search.explore(worlds_for(names), actors, instants=instants_for(names), limit=8_000_000)
+        search.explore(worlds_for(names), actors, instants=instants_for(names), limit=40_000_000)
     return search.total
