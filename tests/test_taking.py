@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -15,14 +15,16 @@ from sqlalchemy import URL, Engine
 from jobstate import InvalidInputError, Job, Jobs, OutcomeUnknownError, Policy, RepositoryError
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
 from jobstate.effects import Moved
+from jobstate.lifecycle import Accepted
 from jobstate.memory import MemoryArtifactStore, MemoryDispatcher, MemoryRepository
 from jobstate.testing import ManualClock
 from tests.postgresql import emptied, engine_of
 from tests.sql import sqlite_engine
-from tests.support import ENDPOINT, NOW, ORG, Faulty
+from tests.support import ENDPOINT, NOW, ORG, Faulty, HoldingRepository
 
-KINDS = ("memory", "sqlite", "postgresql")
-POLICY = Policy(inline_limit=100)
+KINDS = ("memory", "holding", "sqlite", "postgresql")
+MEMORIES = {"memory": MemoryRepository, "holding": HoldingRepository}
+POLICY = Policy(inline_limit=100, lease=timedelta(seconds=120))
 
 
 class Place:
@@ -42,7 +44,7 @@ class Place:
 @pytest.fixture
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine | None]:
     kind = getattr(request, "param", "sqlite")
-    if kind == "memory":
+    if kind in MEMORIES:
         yield None
         return
     url: URL | None = request.getfixturevalue("server") if kind == "postgresql" else None
@@ -54,9 +56,9 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine | 
 
 
 @pytest.fixture
-def place(engine: Engine | None) -> Place:
+def place(engine: Engine | None, request: pytest.FixtureRequest) -> Place:
     if engine is None:
-        return Place(MemoryRepository())
+        return Place(MEMORIES[request.node.callspec.params["engine"]]())
     repository = SQLAlchemyRepository(engine)
     repository.create_schema()
     return Place(repository)
@@ -93,6 +95,29 @@ def test_what_may_not_start_is_passed_by(place: Place) -> None:
     good = place.create()
     assert [attempt.job_id for attempt in place.jobs.take(2)] == [good.id]
     assert place.jobs.count(status="queued") == 8
+
+
+@everywhere
+def test_no_more_is_taken_than_was_asked_for_where_some_of_a_look_cannot_start(place: Place) -> None:
+    place.create(ttl=timedelta(seconds=5))
+    place.clock.advance(5)
+    good: list[Job] = []
+    for _ in range(5):
+        good.append(place.create())
+        place.clock.advance(1)
+    assert [attempt.job_id for attempt in place.jobs.take(3)] == [job.id for job in good[:3]]
+    assert place.jobs.count(status="in_progress") == 3
+
+
+@everywhere
+def test_what_is_taken_is_held_for_the_lease_of_the_policy_under_an_operation(place: Place) -> None:
+    place.create()
+    (attempt,) = place.jobs.take(1)
+    assert attempt.job.lease is not None
+    assert attempt.job.lease.expires_at == NOW + 120
+    created, started = place.jobs.history(attempt.job_id)
+    assert started.operation.startswith("op_")
+    assert started.operation != created.operation
 
 
 @everywhere
@@ -156,6 +181,71 @@ def test_a_start_whose_answer_was_lost_is_found_again(engine: Engine) -> None:
     assert place.repository.lost
     assert sorted(attempt.job_id for attempt in taken) == sorted(job.id for job in jobs)
     assert {attempt.complete({}).attempt_count for attempt in taken} == {1}
+
+
+Save = Callable[[Sequence[Accepted]], list[RepositoryError | None]]
+
+
+class Answering(HoldingRepository):
+    """Saves and answers the starts of a take as it is told."""
+
+    def __init__(self, answers: Callable[[Save, Sequence[Accepted]], list[RepositoryError | None]]) -> None:
+        super().__init__()
+        self._answers = answers
+
+    def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
+        return self._answers(super().save_many, transitions)
+
+
+def unknown(starts: Sequence[Accepted]) -> list[RepositoryError | None]:
+    return [OutcomeUnknownError(one.job_id, "lost") for one in starts]
+
+
+def test_a_start_that_was_not_made_is_made_again_under_the_same_operation() -> None:
+    operations: set[str] = set()
+
+    def nothing(save: Save, starts: Sequence[Accepted]) -> list[RepositoryError | None]:
+        operations.update(one.operation for one in starts)
+        return unknown(starts)
+
+    place = Place(Answering(nothing))
+    jobs = [place.create() for _ in range(2)]
+    taken = place.jobs.take(5)
+    assert sorted(attempt.job_id for attempt in taken) == sorted(job.id for job in jobs)
+    assert {(attempt.number, attempt.complete({}).status) for attempt in taken} == {(1, "completed")}
+    assert {place.jobs.history(job.id)[1].operation for job in jobs} == operations
+
+
+def test_a_start_whose_answer_was_lost_is_found_when_it_could_not_be_made_any_more() -> None:
+    def late(save: Save, starts: Sequence[Accepted]) -> list[RepositoryError | None]:
+        save(starts)
+        here.clock.advance(60)
+        return unknown(starts)
+
+    here = Place(Answering(late))
+    here.create(ttl=timedelta(seconds=5))
+    (attempt,) = here.jobs.take(1)
+    assert (attempt.number, attempt.complete({}).status) == (1, "completed")
+
+
+def test_what_the_repository_says_was_not_started_is_left_to_the_next_look() -> None:
+    def locked(save: Save, starts: Sequence[Accepted]) -> list[RepositoryError | None]:
+        return [RepositoryError("the row is locked") if one.job_id == first.id else save([one])[0] for one in starts]
+
+    place = Place(Answering(locked))
+    first = place.create()
+    place.clock.advance(1)
+    second = place.create()
+    assert [attempt.job_id for attempt in place.jobs.take(2)] == [second.id]
+    assert [record.event for record in place.jobs.history(first.id)] == ["created"]
+
+
+def test_a_take_does_not_guess_which_start_was_not_answered_for() -> None:
+    place = Place(Answering(lambda save, starts: save(starts)[:-1]))
+    for _ in range(2):
+        place.create()
+    with pytest.raises(ValueError, match="zip"):
+        place.jobs.take(2)
 
 
 class FailsLater(SQLAlchemyRepository):
