@@ -10,7 +10,6 @@ from threading import Barrier
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import URL, Engine
 
 from jobstate import InvalidInputError, Job, Jobs, OutcomeUnknownError, Policy, RepositoryError
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
@@ -22,7 +21,6 @@ from tests.postgresql import emptied, engine_of
 from tests.sql import sqlite_engine
 from tests.support import ENDPOINT, NOW, ORG, Faulty, HoldingRepository
 
-KINDS = ("memory", "holding", "sqlite", "postgresql")
 MEMORIES = {"memory": MemoryRepository, "holding": HoldingRepository}
 POLICY = Policy(inline_limit=100, lease=timedelta(seconds=120))
 
@@ -41,33 +39,20 @@ class Place:
         return self.jobs.create(ENDPOINT, request, organization_id=ORG, **options)
 
 
-@pytest.fixture
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine | None]:
-    kind = getattr(request, "param", "sqlite")
-    if kind in MEMORIES:
-        yield None
+@pytest.fixture(params=["memory", "holding", "sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    if request.param in MEMORIES:
+        yield Place(MEMORIES[request.param]())
         return
-    url: URL | None = request.getfixturevalue("server") if kind == "postgresql" else None
-    made = sqlite_engine(tmp_path) if url is None else engine_of(url)
-    if url is not None:
-        emptied(made)
-    yield made
-    made.dispose()
-
-
-@pytest.fixture
-def place(engine: Engine | None, request: pytest.FixtureRequest) -> Place:
-    if engine is None:
-        return Place(MEMORIES[request.node.callspec.params["engine"]]())
+    engine = sqlite_engine(tmp_path) if request.param == "sqlite" else engine_of(request.getfixturevalue("server"))
+    if request.param == "postgresql":
+        emptied(engine)
     repository = SQLAlchemyRepository(engine)
     repository.create_schema()
-    return Place(repository)
+    yield Place(repository)
+    engine.dispose()
 
 
-everywhere = pytest.mark.parametrize("engine", KINDS, indirect=True)
-
-
-@everywhere
 def test_what_is_taken_has_started_with_its_request_the_longest_due_first(place: Place) -> None:
     jobs: list[Job] = []
     for number in range(5):
@@ -85,7 +70,6 @@ def test_what_is_taken_has_started_with_its_request_the_longest_due_first(place:
     assert place.jobs.take(9) == []
 
 
-@everywhere
 def test_what_may_not_start_is_passed_by(place: Place) -> None:
     """More of them than a look finds at once: expired ones, and those that are available later only."""
     for _ in range(7):
@@ -97,7 +81,6 @@ def test_what_may_not_start_is_passed_by(place: Place) -> None:
     assert place.jobs.count(status="queued") == 8
 
 
-@everywhere
 def test_no_more_is_taken_than_was_asked_for_where_some_of_a_look_cannot_start(place: Place) -> None:
     place.create(ttl=timedelta(seconds=5))
     place.clock.advance(5)
@@ -109,7 +92,6 @@ def test_no_more_is_taken_than_was_asked_for_where_some_of_a_look_cannot_start(p
     assert place.jobs.count(status="in_progress") == 3
 
 
-@everywhere
 def test_what_is_taken_is_held_for_the_lease_of_the_policy_under_an_operation(place: Place) -> None:
     place.create()
     (attempt,) = place.jobs.take(1)
@@ -120,7 +102,6 @@ def test_what_is_taken_is_held_for_the_lease_of_the_policy_under_an_operation(pl
     assert started.operation != created.operation
 
 
-@everywhere
 def test_a_request_whose_parts_are_elsewhere_is_whole(place: Place) -> None:
     whole = {"image": "data:text/plain;base64," + "QUJD" * 100}
     place.create(request=whole)
@@ -131,7 +112,6 @@ def test_a_request_whose_parts_are_elsewhere_is_whole(place: Place) -> None:
     assert plain.id in {attempt.job_id for attempt in taken}
 
 
-@everywhere
 def test_a_part_that_is_gone_uses_no_attempt_and_stops_no_other(place: Place) -> None:
     broken = place.create(request={"image": "data:text/plain;base64," + "QUJD" * 100})
     place.artifacts.delete(f"{broken.id}/")
@@ -140,7 +120,6 @@ def test_a_part_that_is_gone_uses_no_attempt_and_stops_no_other(place: Place) ->
     assert (place.jobs.retrieve(broken.id).status, place.jobs.retrieve(broken.id).attempt_count) == ("queued", 0)
 
 
-@everywhere
 def test_of_several_workers_at_once_each_gets_others(place: Place) -> None:
     jobs = [place.create() for _ in range(40)]
     barrier = Barrier(4)
@@ -156,31 +135,6 @@ def test_of_several_workers_at_once_each_gets_others(place: Place) -> None:
         taken = [job_id for each in [pool.submit(worker) for _ in range(4)] for job_id in each.result()]
     assert sorted(taken) == sorted(job.id for job in jobs)
     assert {job.attempt_count for job in place.jobs.list(limit=100).data} == {1}
-
-
-class LosesAnswers(SQLAlchemyRepository):
-    """The transaction of a take is committed, and its answer lost."""
-
-    lost = False
-
-    def announcing(self) -> SQLAlchemyRepository:
-        return self
-
-    def move_due(self, *args: Any, **options: Any) -> Moved:
-        moved = super().move_due(*args, **options)
-        self.lost = True
-        return moved._replace(answers=[OutcomeUnknownError(one.job_id, "lost") for one in moved.transitions])
-
-
-@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
-def test_a_start_whose_answer_was_lost_is_found_again(engine: Engine) -> None:
-    place = Place(LosesAnswers(engine))
-    place.repository.create_schema()
-    jobs = [place.create() for _ in range(3)]
-    taken = place.jobs.take(5)
-    assert place.repository.lost
-    assert sorted(attempt.job_id for attempt in taken) == sorted(job.id for job in jobs)
-    assert {attempt.complete({}).attempt_count for attempt in taken} == {1}
 
 
 Save = Callable[[Sequence[Accepted]], list[RepositoryError | None]]
@@ -225,7 +179,8 @@ def test_a_start_whose_answer_was_lost_is_found_when_it_could_not_be_made_any_mo
     here = Place(Answering(late))
     here.create(ttl=timedelta(seconds=5))
     (attempt,) = here.jobs.take(1)
-    assert (attempt.number, attempt.complete({}).status) == (1, "completed")
+    done = attempt.complete({})
+    assert (attempt.number, done.attempt_count, done.status) == (1, 1, "completed")
 
 
 def test_what_the_repository_says_was_not_started_is_left_to_the_next_look() -> None:
@@ -248,13 +203,10 @@ def test_a_take_does_not_guess_which_start_was_not_answered_for() -> None:
         place.jobs.take(2)
 
 
-class FailsLater(SQLAlchemyRepository):
+class FailsLater(HoldingRepository):
     """The first part of the due page is moved, and then the database is gone."""
 
     parts = 0
-
-    def announcing(self) -> SQLAlchemyRepository:
-        return self
 
     def move_due(self, *args: Any, **options: Any) -> Moved:
         self.parts += 1
@@ -263,10 +215,8 @@ class FailsLater(SQLAlchemyRepository):
         return super().move_due(*args, **options)
 
 
-@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
-def test_what_was_started_is_not_lost_to_a_later_error(engine: Engine) -> None:
-    place = Place(FailsLater(engine))
-    place.repository.create_schema()
+def test_what_was_started_is_not_lost_to_a_later_error() -> None:
+    place = Place(FailsLater())
     place.create(ttl=timedelta(seconds=5))
     place.clock.advance(5)
     good = [place.create() for _ in range(2)]
