@@ -24,8 +24,8 @@ from mutation.choice import within_budget
 from mutation.forks import Status, give_time, watched
 from mutation.mutants import ROOT, Mutant
 
-CHOSEN = "not postgresql and (not sqlite or taking)"
-"""What runs in memory too is left out; in SQLite's transaction a worker takes jobs in another way."""
+CHOSEN = "not postgresql and not sqlite"
+"""What runs in memory too is left out."""
 
 
 class Warm:

@@ -25,7 +25,7 @@ from jobstate import (
     StaleJobError,
 )
 from jobstate.drivers import Ports, perform
-from jobstate.effects import Effect, Flow
+from jobstate.effects import Decide, Effect, Flow, Moved
 from jobstate.lifecycle import new_job
 from jobstate.lifecycle.creation import Draft
 from jobstate.memory import (
@@ -38,6 +38,7 @@ from jobstate.memory import (
 )
 from jobstate.model import evolve
 from jobstate.ports import offers
+from jobstate.query import Cursor, Due
 from jobstate.testing import ManualClock
 
 NOW = 1_700_000_000
@@ -177,6 +178,26 @@ class Faulty:
         if error is not None:
             raise error
         return result
+
+
+class HoldingRepository(MemoryRepository):
+    """A repository in memory that holds the rows of a sweep."""
+
+    def move_due(
+        self,
+        due: Due,
+        *,
+        until: int,
+        limit: int,
+        after: Cursor | None = None,
+        decide: Decide,
+        include_request: bool = False,
+    ) -> Moved:
+        with self._lock:
+            page = self.due(due, until=until, limit=limit, after=after)
+            jobs = [self.load(job.id, include_request=include_request) for job in page.jobs]
+            transitions = decide(jobs)
+            return Moved(page._replace(jobs=jobs), transitions, self.save_many(transitions))
 
 
 @dataclass

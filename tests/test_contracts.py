@@ -46,6 +46,7 @@ from jobstate.testing.contracts import (
 )
 from jobstate.testing.contracts.clauses import Contract
 from tests.sql import OnSQLite
+from tests.support import HoldingRepository
 
 # Each adapter is opened in one way, for its contract and for its races.
 
@@ -53,6 +54,11 @@ from tests.sql import OnSQLite
 class Memory:
     def open_repository(self, folder: Path) -> MemoryRepository:
         return MemoryRepository()
+
+
+class HoldingMemory:
+    def open_repository(self, folder: Path) -> HoldingRepository:
+        return HoldingRepository()
 
 
 class AsyncMemory:
@@ -66,6 +72,10 @@ class TestMemoryRepository(Memory, RepositoryContract):
 
 class TestAsyncMemoryRepository(AsyncMemory, AsyncRepositoryContract):
     lacks = {Capability.SPOIL: "it keeps the jobs themselves", Capability.LOSE: "a call answers or raises"}
+
+
+class TestHoldingMemorySweeps(HoldingMemory, SharedSweepsContract):
+    """What the tests take for a repository that holds the rows of a sweep is one."""
 
 
 class TestMemoryRaces(Memory, RepositoryRaces):

@@ -26,10 +26,13 @@ from jobstate import (
     Job,
     Jobs,
     JobStatus,
+    JobWarning,
     Policy,
     run_job,
 )
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
+from jobstate.effects import Load
+from jobstate.flows import reading
 from jobstate.memory import MemoryArtifactStore, MemoryRepository
 from jobstate.model import Event
 from jobstate.parts import REFERENCE, cut, part_name, part_prefix, parts_in, put_back
@@ -231,6 +234,25 @@ def test_a_part_that_is_gone_is_told_by_a_warning(world: World) -> None:
     assert world.row(job.id).warnings is None
 
 
+def test_a_part_that_is_gone_is_told_beside_the_warnings_of_the_job(world: World) -> None:
+    job = created(world)
+    world.start().heartbeat(warnings=[JobWarning(code="low_contrast", message="Page 2 is hard to read.")])
+    world.others._ports.artifacts.delete(part_prefix(job.id))
+    found = world.ours.retrieve(job.id, include_request=True)
+    assert [code for code, _ in warned(found)] == ["low_contrast", "restore_failed"]
+
+
+def test_without_a_store_none_is_asked_for_parts(tmp_path: Path) -> None:
+    with make_world("memory", tmp_path, POLICY) as world:
+        job = created(world)
+        bare = Jobs(world.others._ports.repository, clock=world.clock)
+        shown = reading.retrieve(bare._scope, job.id, include_request=True, include_response=False)
+        reader = Actor(shown, bare._ports)
+        while reader.effect is not None:
+            assert isinstance(reader.effect, Load)
+            reader.step()
+
+
 @pytest.mark.parametrize("error", [OSError("down"), ArtifactNotFoundError("key"), None])
 def test_a_store_that_is_down_delays_a_start_and_costs_no_attempt(world: World, error: Exception | None) -> None:
     """Or one whose bytes are not those that were put."""
@@ -241,8 +263,9 @@ def test_a_store_that_is_down_delays_a_start_and_costs_no_attempt(world: World, 
         world.others._ports.artifacts._data[part_prefix(job.id) + part_name(("document", "url"))] += b"x"
     else:
         world.artifacts.fail("get", error)
-    with pytest.raises(ArtifactError):
+    with pytest.raises(ArtifactError) as caught:
         world.jobs.start(delivery)
+    assert caught.value.key.startswith("key" if isinstance(error, ArtifactNotFoundError) else part_prefix(job.id))
     assert world.row(job.id) == before
     if error is not None:
         assert world.jobs.start(delivery).job.request == REQUEST

@@ -21,12 +21,13 @@ from jobstate import (
     RepositoryError,
     UnreadableJobError,
 )
-from jobstate.effects import DueJobs, Effect, Now
+from jobstate.effects import DueJobs, Effect, Moved, Now
 from jobstate.flows import sweeps
 from jobstate.flows.sweeps import SweepReport, Swept
 from jobstate.lifecycle import Accepted
-from jobstate.query import Due, DuePage
-from tests.support import ENDPOINT, ORG, REQUEST, Actor, Faulty, World, at_once, make_world, meeting
+from jobstate.query import Cursor, Due, DuePage
+from jobstate.testing import ManualClock
+from tests.support import ENDPOINT, NOW, ORG, REQUEST, Actor, Faulty, HoldingRepository, World, at_once, make_world, meeting
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
@@ -186,6 +187,35 @@ def test_a_sweep_pages_past_live_leases(local: World, page: int, monkeypatch: py
     assert {attempt.heartbeat().status for attempt in attempts} == {JobStatus.IN_PROGRESS}
 
 
+class AskedOnce(HoldingRepository):
+    """Is asked for each part of a due page once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[Cursor | None] = []
+
+    def move_due(self, due: Due, *, after: Cursor | None = None, **options: Any) -> Moved:
+        assert after not in self.parts
+        self.parts.append(after)
+        return super().move_due(due, after=after, **options)
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 500])
+def test_a_sweep_whose_rows_are_held_pages_past_live_leases(page: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeps, "PAGE", page)
+    repository, clock = AskedOnce(), ManualClock(NOW)
+    jobs = Jobs(repository, policy=POLICY, clock=clock)
+    for name in ["live"] * 5 + ["late"] * 4:
+        job = jobs.create(ENDPOINT, REQUEST, organization_id=ORG, ttl=50 * SECOND, metadata={"name": name})
+        clock.advance(1)
+        if name == "live":
+            jobs.start(job.delivery)
+    clock.advance(50)
+    assert jobs.expire() == Swept(moved=4, left=5)
+    assert {job.metadata["name"] for job in jobs.list(status="expired").data} == {"late"}
+    assert len(repository.parts) == 9 // page + 1
+
+
 @pytest.mark.parametrize("page", [1, 2, 500])
 def test_the_relay_goes_on_behind_what_the_dispatcher_refuses(local: World, page: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps, "PAGE", page)
@@ -302,6 +332,27 @@ def test_a_row_that_its_database_will_not_delete_stops_no_other(local: World) ->
     except ExceptionGroup as errors:
         assert errors.exceptions == (repository.error,)  # noqa: PT017
     assert local.jobs.count() == 1
+
+
+class TellsTooMuch(OneBad):
+    """A repository that tells of rows before they are due, the latest first."""
+
+    def due(self, due: Due, **options: Any) -> DuePage:
+        page = super().due(due, **options | {"until": options["until"] + 7200})
+        return page._replace(jobs=page.jobs[::-1])
+
+
+def test_a_row_that_a_repository_tells_of_too_early_is_not_forgotten(local: World) -> None:
+    herd(local, "forget")
+    early = brief(local)
+    for _ in range(2):
+        local.others.cleanup()
+        local.clock.advance(70)
+    repository = TellsTooMuch(local.others._ports.repository, early.id, readable=True)
+    repository.error = AssertionError("it is deleted")
+    face = Jobs(cast("Any", repository), policy=POLICY, clock=local.clock)
+    assert face.forget() == Swept(moved=3, left=1)
+    assert local.row(early.id).cleanup_completed_at is not None
 
 
 def test_a_damaged_row_in_a_database_is_named_and_stops_nothing(tmp_path: Path) -> None:

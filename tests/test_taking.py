@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -10,19 +10,19 @@ from threading import Barrier
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import URL, Engine
 
 from jobstate import InvalidInputError, Job, Jobs, OutcomeUnknownError, Policy, RepositoryError
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
 from jobstate.effects import Moved
+from jobstate.lifecycle import Accepted
 from jobstate.memory import MemoryArtifactStore, MemoryDispatcher, MemoryRepository
 from jobstate.testing import ManualClock
 from tests.postgresql import emptied, engine_of
 from tests.sql import sqlite_engine
-from tests.support import ENDPOINT, NOW, ORG, Faulty
+from tests.support import ENDPOINT, NOW, ORG, Faulty, HoldingRepository
 
-KINDS = ("memory", "sqlite", "postgresql")
-POLICY = Policy(inline_limit=100)
+MEMORIES = {"memory": MemoryRepository, "holding": HoldingRepository}
+POLICY = Policy(inline_limit=100, lease=timedelta(seconds=120))
 
 
 class Place:
@@ -39,33 +39,20 @@ class Place:
         return self.jobs.create(ENDPOINT, request, organization_id=ORG, **options)
 
 
-@pytest.fixture
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine | None]:
-    kind = getattr(request, "param", "sqlite")
-    if kind == "memory":
-        yield None
+@pytest.fixture(params=["memory", "holding", "sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    if request.param in MEMORIES:
+        yield Place(MEMORIES[request.param]())
         return
-    url: URL | None = request.getfixturevalue("server") if kind == "postgresql" else None
-    made = sqlite_engine(tmp_path) if url is None else engine_of(url)
-    if url is not None:
-        emptied(made)
-    yield made
-    made.dispose()
-
-
-@pytest.fixture
-def place(engine: Engine | None) -> Place:
-    if engine is None:
-        return Place(MemoryRepository())
+    engine = sqlite_engine(tmp_path) if request.param == "sqlite" else engine_of(request.getfixturevalue("server"))
+    if request.param == "postgresql":
+        emptied(engine)
     repository = SQLAlchemyRepository(engine)
     repository.create_schema()
-    return Place(repository)
+    yield Place(repository)
+    engine.dispose()
 
 
-everywhere = pytest.mark.parametrize("engine", KINDS, indirect=True)
-
-
-@everywhere
 def test_what_is_taken_has_started_with_its_request_the_longest_due_first(place: Place) -> None:
     jobs: list[Job] = []
     for number in range(5):
@@ -83,7 +70,6 @@ def test_what_is_taken_has_started_with_its_request_the_longest_due_first(place:
     assert place.jobs.take(9) == []
 
 
-@everywhere
 def test_what_may_not_start_is_passed_by(place: Place) -> None:
     """More of them than a look finds at once: expired ones, and those that are available later only."""
     for _ in range(7):
@@ -95,7 +81,27 @@ def test_what_may_not_start_is_passed_by(place: Place) -> None:
     assert place.jobs.count(status="queued") == 8
 
 
-@everywhere
+def test_no_more_is_taken_than_was_asked_for_where_some_of_a_look_cannot_start(place: Place) -> None:
+    place.create(ttl=timedelta(seconds=5))
+    place.clock.advance(5)
+    good: list[Job] = []
+    for _ in range(5):
+        good.append(place.create())
+        place.clock.advance(1)
+    assert [attempt.job_id for attempt in place.jobs.take(3)] == [job.id for job in good[:3]]
+    assert place.jobs.count(status="in_progress") == 3
+
+
+def test_what_is_taken_is_held_for_the_lease_of_the_policy_under_an_operation(place: Place) -> None:
+    place.create()
+    (attempt,) = place.jobs.take(1)
+    assert attempt.job.lease is not None
+    assert attempt.job.lease.expires_at == NOW + 120
+    created, started = place.jobs.history(attempt.job_id)
+    assert started.operation.startswith("op_")
+    assert started.operation != created.operation
+
+
 def test_a_request_whose_parts_are_elsewhere_is_whole(place: Place) -> None:
     whole = {"image": "data:text/plain;base64," + "QUJD" * 100}
     place.create(request=whole)
@@ -106,7 +112,6 @@ def test_a_request_whose_parts_are_elsewhere_is_whole(place: Place) -> None:
     assert plain.id in {attempt.job_id for attempt in taken}
 
 
-@everywhere
 def test_a_part_that_is_gone_uses_no_attempt_and_stops_no_other(place: Place) -> None:
     broken = place.create(request={"image": "data:text/plain;base64," + "QUJD" * 100})
     place.artifacts.delete(f"{broken.id}/")
@@ -115,7 +120,6 @@ def test_a_part_that_is_gone_uses_no_attempt_and_stops_no_other(place: Place) ->
     assert (place.jobs.retrieve(broken.id).status, place.jobs.retrieve(broken.id).attempt_count) == ("queued", 0)
 
 
-@everywhere
 def test_of_several_workers_at_once_each_gets_others(place: Place) -> None:
     jobs = [place.create() for _ in range(40)]
     barrier = Barrier(4)
@@ -133,38 +137,76 @@ def test_of_several_workers_at_once_each_gets_others(place: Place) -> None:
     assert {job.attempt_count for job in place.jobs.list(limit=100).data} == {1}
 
 
-class LosesAnswers(SQLAlchemyRepository):
-    """The transaction of a take is committed, and its answer lost."""
-
-    lost = False
-
-    def announcing(self) -> SQLAlchemyRepository:
-        return self
-
-    def move_due(self, *args: Any, **options: Any) -> Moved:
-        moved = super().move_due(*args, **options)
-        self.lost = True
-        return moved._replace(answers=[OutcomeUnknownError(one.job_id, "lost") for one in moved.transitions])
+Save = Callable[[Sequence[Accepted]], list[RepositoryError | None]]
 
 
-@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
-def test_a_start_whose_answer_was_lost_is_found_again(engine: Engine) -> None:
-    place = Place(LosesAnswers(engine))
-    place.repository.create_schema()
-    jobs = [place.create() for _ in range(3)]
+class Answering(HoldingRepository):
+    """Saves and answers the starts of a take as it is told."""
+
+    def __init__(self, answers: Callable[[Save, Sequence[Accepted]], list[RepositoryError | None]]) -> None:
+        super().__init__()
+        self._answers = answers
+
+    def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
+        return self._answers(super().save_many, transitions)
+
+
+def unknown(starts: Sequence[Accepted]) -> list[RepositoryError | None]:
+    return [OutcomeUnknownError(one.job_id, "lost") for one in starts]
+
+
+def test_a_start_that_was_not_made_is_made_again_under_the_same_operation() -> None:
+    operations: set[str] = set()
+
+    def nothing(save: Save, starts: Sequence[Accepted]) -> list[RepositoryError | None]:
+        operations.update(one.operation for one in starts)
+        return unknown(starts)
+
+    place = Place(Answering(nothing))
+    jobs = [place.create() for _ in range(2)]
     taken = place.jobs.take(5)
-    assert place.repository.lost
     assert sorted(attempt.job_id for attempt in taken) == sorted(job.id for job in jobs)
-    assert {attempt.complete({}).attempt_count for attempt in taken} == {1}
+    assert {(attempt.number, attempt.complete({}).status) for attempt in taken} == {(1, "completed")}
+    assert {place.jobs.history(job.id)[1].operation for job in jobs} == operations
 
 
-class FailsLater(SQLAlchemyRepository):
+def test_a_start_whose_answer_was_lost_is_found_when_it_could_not_be_made_any_more() -> None:
+    def late(save: Save, starts: Sequence[Accepted]) -> list[RepositoryError | None]:
+        save(starts)
+        here.clock.advance(60)
+        return unknown(starts)
+
+    here = Place(Answering(late))
+    here.create(ttl=timedelta(seconds=5))
+    (attempt,) = here.jobs.take(1)
+    done = attempt.complete({})
+    assert (attempt.number, done.attempt_count, done.status) == (1, 1, "completed")
+
+
+def test_what_the_repository_says_was_not_started_is_left_to_the_next_look() -> None:
+    def locked(save: Save, starts: Sequence[Accepted]) -> list[RepositoryError | None]:
+        return [RepositoryError("the row is locked") if one.job_id == first.id else save([one])[0] for one in starts]
+
+    place = Place(Answering(locked))
+    first = place.create()
+    place.clock.advance(1)
+    second = place.create()
+    assert [attempt.job_id for attempt in place.jobs.take(2)] == [second.id]
+    assert [record.event for record in place.jobs.history(first.id)] == ["created"]
+
+
+def test_a_take_does_not_guess_which_start_was_not_answered_for() -> None:
+    place = Place(Answering(lambda save, starts: save(starts)[:-1]))
+    for _ in range(2):
+        place.create()
+    with pytest.raises(ValueError, match="zip"):
+        place.jobs.take(2)
+
+
+class FailsLater(HoldingRepository):
     """The first part of the due page is moved, and then the database is gone."""
 
     parts = 0
-
-    def announcing(self) -> SQLAlchemyRepository:
-        return self
 
     def move_due(self, *args: Any, **options: Any) -> Moved:
         self.parts += 1
@@ -173,10 +215,8 @@ class FailsLater(SQLAlchemyRepository):
         return super().move_due(*args, **options)
 
 
-@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
-def test_what_was_started_is_not_lost_to_a_later_error(engine: Engine) -> None:
-    place = Place(FailsLater(engine))
-    place.repository.create_schema()
+def test_what_was_started_is_not_lost_to_a_later_error() -> None:
+    place = Place(FailsLater())
     place.create(ttl=timedelta(seconds=5))
     place.clock.advance(5)
     good = [place.create() for _ in range(2)]

@@ -237,6 +237,14 @@ def test_in_a_transaction_of_the_hosts_the_dispatchers_error_is_the_hosts(tmp_pa
         assert (caught.value, boxed.row(job.id)) == (DOWN, before)
 
 
+def test_in_a_transaction_of_the_hosts_a_job_that_is_not_due_is_queued_and_left_pending(tmp_path: Path, outbox: Outbox) -> None:
+    with make_world("memory", tmp_path) as world:
+        boxed = with_outbox(world, outbox)
+        job = boxed.create(validating=True, available_at=NOW + 60)
+        told = run(change(replace(boxed.jobs._scope, bound=True), job.id, Event.ACCEPT), boxed.jobs._ports)
+        assert (told.status, told.dispatch_pending, outbox.rows) == ("queued", True, [])
+
+
 def test_a_bulk_retry_dispatches_each_job_once(boxed: World, outbox: Outbox) -> None:
     jobs = [failed(boxed) for _ in range(3)]
     outbox.rows.clear()

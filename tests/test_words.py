@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, cast
 import pytest
 
 from jobstate import Event, InvalidInputError, Job, JobStatus, Policy, StaleJobError, apply, decide, explain
-from jobstate.lifecycle import TABLE, Accepted, Draft, Refused, creation_record, mark_created, new_job, replay
+from jobstate.lifecycle import TABLE, Accepted, Draft, Refused, creation_record, foresee, mark_created, new_job, replay
 from jobstate.lifecycle.decision import NEEDS
 from jobstate.lifecycle.guards import CODES, NO_ONLY_IN
 from jobstate.model import Lease, evolve
@@ -255,6 +255,14 @@ def test_an_explanation_is_what_is_decided_on_right_facts(event: Event) -> None:
         if event is Event.START:
             facts["token"] = "new"
         assert explain(job, event, AT) == str(decide(job, event, AT, **facts))
+
+
+@pytest.mark.parametrize("event", Event)
+def test_what_is_foreseen_on_given_facts_is_what_is_decided_on_them(event: Event) -> None:
+    facts: Any = facts_for(*NEEDS.get(event, ()))
+    for status in JobStatus:
+        job = filled_job(status, result_digest=None)
+        assert foresee(job, event, AT, **facts) == decide(job, event, AT, **facts)
 
 
 def test_the_error_of_a_refusal_carries_its_parts() -> None:

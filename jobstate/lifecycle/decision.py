@@ -266,14 +266,10 @@ _ANY_RESPONSE: Final[JobResponse[Any]] = JobResponse(body=None)
 _ANY_ERROR: Final = JobError(code="error", message="")
 
 
-def _own(job: AnyJob) -> Facts:
-    """What guards ask for, of the job itself."""
-    return {"token": "" if job.lease is None else job.lease.token, "run": job.run}
-
-
 def _best_facts(job: AnyJob) -> Facts:
     return {
-        **_own(job),
+        "token": "" if job.lease is None else job.lease.token,
+        "run": job.run,
         "task_name": "",
         "response": _ANY_RESPONSE,
         "error": _ANY_ERROR,
