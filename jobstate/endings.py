@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from threading import Lock
 
-from jobstate.worker import AsyncEnded, AsyncEnding, Ended, Ending, async_tell_together, tell_together
+from jobstate.telling import AsyncEnded, AsyncEnding, Ended, Ending, async_tell_together, tell_together
 
 
 class Endings:

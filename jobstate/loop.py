@@ -28,18 +28,13 @@ from jobstate.notices import PAUSE, AsyncPolling, Polling
 from jobstate.overdue import Overdue
 from jobstate.ports import AsyncListener, Listener
 from jobstate.service import AsyncJobs, Jobs
+from jobstate.telling import AsyncEnding, Ending, RunFate, RunResult, async_give_back, give_back
 from jobstate.worker import (
-    AsyncEnding,
     AsyncHandler,
-    Ending,
     Handler,
-    RunFate,
-    RunResult,
-    async_give_back,
     async_handle,
     async_run_attempt,
     check_handler,
-    give_back,
     handle,
     run_attempt,
     to_its_end,

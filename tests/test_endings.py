@@ -28,8 +28,9 @@ from jobstate.effects import Flow, Load
 from jobstate.endings import Endings
 from jobstate.memory import AsyncMemoryRepository, MemoryRepository
 from jobstate.observe import Observer
+from jobstate.telling import Ended, Ending, RunFate, RunResult, tell_together
 from jobstate.together import together
-from jobstate.worker import Ended, Ending, JobFailed, RunFate, RunResult, handle, tell_together
+from jobstate.worker import JobFailed, handle
 from tests.support import ENDPOINT, ORG
 
 SOON = 30.0
