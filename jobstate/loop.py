@@ -136,6 +136,7 @@ class Worker:
             self._listen()  # before the first look, so that nothing is missed
             while not self._stopped:
                 self._look_at_sweeps()
+                self._endings.go_on()  # who told may have been interrupted
                 if not self._fill():
                     self._wait()
         finally:
@@ -284,6 +285,7 @@ class AsyncWorker:
             await self._listen()
             while not self._stopped:
                 await self._look_at_sweeps()
+                self._endings.go_on()
                 if not await self._fill():
                     await self._wait()
         finally:

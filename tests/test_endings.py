@@ -227,6 +227,47 @@ def test_who_tells_and_breaks_leaves_the_telling_to_the_next() -> None:
     assert jobs.retrieve(second.job_id).status == "completed"
 
 
+def test_what_waits_behind_one_who_breaks_is_told_with_his_when_the_worker_looks() -> None:
+    """With no further end to come: all hands are done, and wait for one that was interrupted while he told."""
+    repository = Noted()
+    jobs = Jobs(repository)
+    for number in range(9):
+        jobs.create(ENDPOINT, {"number": number}, organization_id=ORG)
+    interrupt: Any = SystemExit()
+    repository.faults = [(interrupt, False)]
+    repository.held.clear()
+    worker = Worker(jobs, lambda request, _: request["number"], concurrency=3, poll=0.01)
+    thread = Thread(target=worker.run, daemon=True)
+    thread.start()
+    try:
+        until(lambda: len(worker._endings) >= 3 and worker._crew.busy == 1 and not worker._taken.attempts)
+        repository.held.set()
+        until(lambda: jobs.count(status="completed") == 9)
+    finally:
+        repository.held.set()
+        worker.stop()
+        thread.join(SOON)
+    for job in jobs.list().data:
+        assert [record.event for record in jobs.history(job.id)] == ["created", "start", "complete"]
+
+
+def test_answers_that_are_too_few_stop_nobody() -> None:
+    """A repository that breaks its contract: what it was told is in doubt, what follows is told."""
+
+    class Short(Noted):
+        def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
+            answers = super().save_many(transitions)
+            return answers[1:] if len(self.sent) == 1 else answers
+
+    repository = Short()
+    jobs = Jobs(repository)
+    first, second = started(jobs, 2)
+    endings = Endings()
+    endings.add(ending_of(first))
+    endings.add(ending_of(second))
+    assert jobs.retrieve(second.job_id).status == "completed"
+
+
 def test_a_worker_runs_on_while_ends_are_told_and_takes_no_more_than_it_can_tell() -> None:
     """With a saving that stands still: three hands end as many jobs as they may, and then nothing more is taken."""
     repository = Noted()
@@ -372,5 +413,61 @@ def test_a_cancelled_async_worker_tells_what_has_ended() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await running
         assert (await jobs.retrieve(job.id)).status == "completed"
+
+    asyncio.run(main())
+
+
+def test_what_waits_is_told_when_all_tasks_are_cancelled() -> None:
+    """As `asyncio.run` does at its end, and many a program before: the task that tells is among them."""
+
+    async def main() -> None:
+        repository = AsyncNoted()
+        jobs = AsyncJobs(repository)
+        for number in range(9):
+            await jobs.create(ENDPOINT, {"number": number}, organization_id=ORG)
+        repository.held.clear()
+
+        async def handler(request: Any, context: AsyncContext) -> None:
+            return
+
+        worker = AsyncWorker(jobs, handler, concurrency=3, poll=0.01)
+        running = asyncio.create_task(worker.run())
+        async with asyncio.timeout(SOON):
+            while not repository.sent or len(worker._endings) < 3:
+                await asyncio.sleep(0)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            repository.held.set()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        assert await jobs.count(status="completed") >= 4
+        assert await jobs.count(status="in_progress") == 0
+
+    asyncio.run(main())
+
+
+def test_tasks_that_wait_behind_a_telling_that_was_cancelled_are_told() -> None:
+    async def main() -> None:
+        repository = AsyncNoted()
+        jobs = AsyncJobs(repository)
+        for number in range(9):
+            await jobs.create(ENDPOINT, {"number": number}, organization_id=ORG)
+        repository.held.clear()
+
+        async def handler(request: Any, context: AsyncContext) -> None:
+            return
+
+        worker = AsyncWorker(jobs, handler, concurrency=3, poll=0.01)
+        running = asyncio.create_task(worker.run())
+        async with asyncio.timeout(SOON):
+            while len(worker._endings) < 3 or worker._crew.busy or worker._taken.attempts:
+                await asyncio.sleep(0)
+            (teller,) = [task for task in asyncio.all_tasks() if task.get_name() == "jobstate-endings"]
+            teller.cancel()
+            repository.held.set()
+            while await jobs.count(status="completed") < 9:
+                await asyncio.sleep(0)
+            worker.stop()
+            await running
 
     asyncio.run(main())

@@ -153,6 +153,6 @@ class Direct(Line):
 
 
 def is_watched(engine: Engine) -> bool:
-    """Whether somebody listens to the events of the engine or its dialect, or reads its log; also when SQLAlchemy does not say."""
+    """Whether somebody listens to the engine or its dialect, or reads its log; also when SQLAlchemy does not say."""
     listened = getattr(engine, "_has_events", True) or getattr(engine.dialect, "_has_events", True)
     return bool(listened) or engine.logger.isEnabledFor(logging.INFO)
