@@ -128,7 +128,8 @@ class Direct(Line):
             self.invalidate()
             raise
         finally:
-            cursor.close()
+            if self._pooled.dbapi_connection is not None:  # SQLite's cursors cannot be closed after it
+                cursor.close()
 
     def _new_cursor(self) -> Any:
         """Psycopg translates names into numbers anew for each statement of fifty or more, unless it is given numbers."""
