@@ -27,6 +27,8 @@ class Endings:
     def __init__(self, *, linger: float = 0.0) -> None:
         self._linger = linger
         self._lock = Lock()
+        self._turn = Lock()
+        """Held while one tells."""
         self._waiting: list[Ended] = []
         self._telling = False
 
@@ -38,38 +40,45 @@ class Endings:
         ended = ending.attempt, ending.check()
         with self._lock:
             self._waiting.append(ended)
-        self.go_on(self._linger)
+            leads = self._leads()
+        if leads:
+            time.sleep(self._linger)
+            self.tell()
 
-    def go_on(self, linger: float = 0.0) -> None:
-        """Tell what waits, after so many seconds, unless somebody does."""
+    def go_on(self) -> None:
+        """Tell what waits, unless somebody does."""
         with self._lock:
-            if self._telling or not self._waiting:
-                return
-            self._telling = True
-        time.sleep(linger)
-        self.tell()
+            leads = self._leads()
+        if leads:
+            self.tell()
+
+    def _leads(self) -> bool:
+        leads = bool(self._waiting) and not self._telling
+        self._telling |= leads
+        return leads
 
     def tell(self) -> None:
-        """Tell what waits, whoever else does, until nothing waits."""
-        while batch := self._next():
-            try:
-                _ = tell_together(batch)
-            except Exception:
-                logger.exception(_NOT_TOLD, len(batch))
-            except BaseException:
-                self._put_back(batch)
-                raise
+        """Tell what waits until nothing does, after whoever is telling: when this returns, all are told."""
+        with self._turn:
+            while batch := self._next():
+                self._tell(batch)
+
+    def _tell(self, batch: list[Ended]) -> None:
+        try:
+            _ = tell_together(batch)
+        except Exception:
+            logger.exception(_NOT_TOLD, len(batch))
+        except BaseException:
+            with self._lock:
+                self._waiting[:0] = batch
+                self._telling = False
+            raise
 
     def _next(self) -> list[Ended]:
         with self._lock:
             batch, self._waiting = self._waiting, []
             self._telling = bool(batch)
         return batch
-
-    def _put_back(self, batch: list[Ended]) -> None:
-        with self._lock:
-            self._waiting[:0] = batch
-            self._telling = False
 
 
 class AsyncEndings:

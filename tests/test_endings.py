@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from threading import Event as Flag
-from threading import Lock, Thread
+from threading import Lock, Semaphore, Thread
 from typing import Any
 
 import pytest
@@ -313,6 +313,43 @@ def test_a_worker_that_stops_has_told_all_that_ended() -> None:
     thread.join(SOON)
     assert not thread.is_alive()
     assert jobs.count(status="in_progress") == 0
+
+
+class OneByOne(MemoryRepository):
+    """Lets one saving after the other through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[int] = []
+        self.turns = Semaphore(0)
+
+    def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
+        self.begun.append(len(transitions))
+        assert self.turns.acquire(timeout=SOON)
+        return super().save_many(transitions)
+
+
+def test_who_leaves_waits_for_what_another_is_telling() -> None:
+    """A worker without grace, say: the hands of these attempts are free, nothing waits, and they are not told yet."""
+    repository = OneByOne()
+    jobs = Jobs(repository)
+    attempts = started(jobs, 3)
+    endings = Endings()
+    teller = Thread(target=endings.add, args=(ending_of(attempts[0]),), daemon=True)
+    teller.start()
+    until(lambda: repository.begun == [1])
+    endings.add(ending_of(attempts[1]))
+    endings.add(ending_of(attempts[2]))
+    repository.turns.release()
+    until(lambda: repository.begun == [1, 2])
+    leaves = Thread(target=endings.tell, daemon=True)
+    leaves.start()
+    leaves.join(0.2)
+    assert leaves.is_alive()
+    repository.turns.release()
+    leaves.join(SOON)
+    assert jobs.count(status="completed") == 3
+    teller.join(SOON)
 
 
 class Hears(Observer):

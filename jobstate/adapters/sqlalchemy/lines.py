@@ -128,7 +128,7 @@ class Direct(Line):
             self.invalidate()
             raise
         finally:
-            if self._pooled.dbapi_connection is not None:  # SQLite's cursors cannot be closed after it
+            if self._pooled.is_valid:  # SQLite's cursors cannot be closed after it
                 cursor.close()
 
     def _new_cursor(self) -> Any:
