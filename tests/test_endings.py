@@ -25,12 +25,12 @@ from jobstate import (
     Worker,
 )
 from jobstate.effects import Flow, Load
-from jobstate.endings import Endings
+from jobstate.endings import AsyncEndings, Endings
 from jobstate.memory import AsyncMemoryRepository, MemoryRepository
 from jobstate.observe import Observer
-from jobstate.telling import Ended, Ending, RunFate, RunResult, tell_together
+from jobstate.telling import AsyncEnding, Ended, Ending, RunFate, RunResult, tell_together
 from jobstate.together import together
-from jobstate.worker import JobFailed, handle
+from jobstate.worker import JobFailed, async_handle, handle
 from tests.support import ENDPOINT, ORG
 
 SOON = 30.0
@@ -506,5 +506,32 @@ def test_tasks_that_wait_behind_a_telling_that_was_cancelled_are_told() -> None:
                 await asyncio.sleep(0)
             worker.stop()
             await running
+
+    asyncio.run(main())
+
+
+def test_who_cannot_wait_any_longer_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        repository = AsyncNoted()
+        jobs = AsyncJobs(repository)
+        job = await jobs.create(ENDPOINT, {"number": 1}, organization_id=ORG)
+        (attempt,) = await jobs.take()
+
+        async def handler(request: Any, context: AsyncContext) -> int:
+            return 1
+
+        async def nothing() -> None:
+            return
+
+        ending = await async_handle(attempt, handler, True, None)
+        assert isinstance(ending, AsyncEnding)
+        endings = AsyncEndings(nothing)
+        repository.held.clear()
+        endings.add(ending)
+        await endings.told(0)
+        assert "still being told after 0 s" in caplog.text
+        repository.held.set()
+        await endings.told(SOON)
+        assert (await jobs.retrieve(job.id)).status == "completed"
 
     asyncio.run(main())
