@@ -9,7 +9,7 @@ from threading import Condition, RLock, Thread
 from typing import Generic, Protocol, TypeVar
 
 from jobstate.context import AsyncContext, Context
-from jobstate.worker import RunFate, RunResult, give_back
+from jobstate.telling import RunFate, RunResult, give_back
 
 logger = logging.getLogger("jobstate.crew")
 

@@ -28,18 +28,13 @@ from jobstate.notices import PAUSE, AsyncPolling, Polling
 from jobstate.overdue import Overdue
 from jobstate.ports import AsyncListener, Listener
 from jobstate.service import AsyncJobs, Jobs
+from jobstate.telling import AsyncEnding, Ending, RunFate, RunResult, async_give_back, give_back
 from jobstate.worker import (
-    AsyncEnding,
     AsyncHandler,
-    Ending,
     Handler,
-    RunFate,
-    RunResult,
-    async_give_back,
     async_handle,
     async_run_attempt,
     check_handler,
-    give_back,
     handle,
     run_attempt,
     to_its_end,
@@ -141,6 +136,7 @@ class Worker:
             self._listen()  # before the first look, so that nothing is missed
             while not self._stopped:
                 self._look_at_sweeps()
+                self._endings.go_on()  # who told may have been interrupted
                 if not self._fill():
                     self._wait()
         finally:
@@ -289,6 +285,7 @@ class AsyncWorker:
             await self._listen()
             while not self._stopped:
                 await self._look_at_sweeps()
+                self._endings.go_on()
                 if not await self._fill():
                     await self._wait()
         finally:

@@ -48,7 +48,7 @@ def json_value(field: str, value: Any) -> Any:
             return copy
     except RecursionError:
         raise InvalidInputError(field, f"it is nested too deeply: at most {DEPTH} levels") from None
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # a host's subclass of dict or list may raise anything
         if "Circular" in str(error):
             raise InvalidInputError(field, "it contains itself: give a tree") from None
         if "recursion" in str(error):

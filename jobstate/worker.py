@@ -4,40 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import JsonValue
 
-from jobstate.attempt import (
-    AsyncAttempt,
-    Attempt,
-    Ends,
-    async_end_alone,
-    async_end_together,
-    completing,
-    end_alone,
-    end_together,
-    failing,
-)
+from jobstate.attempt import AsyncAttempt, Attempt, Ends, completing, failing
 from jobstate.context import AsyncContext, Context
-from jobstate.errors import (
-    GuardRefusedError,
-    InvalidInputError,
-    JobNotFoundError,
-    LeaseLostError,
-    OutcomeUnknownError,
-    TransitionError,
-)
-from jobstate.model import Delivery, Event, Job, JobError, JobStatus
+from jobstate.errors import InvalidInputError, JobNotFoundError, LeaseLostError, TransitionError
+from jobstate.model import Delivery, Job, JobError, JobStatus
 from jobstate.observe import Listeners
 from jobstate.payload import words_of
 from jobstate.service import AsyncJobs, Jobs
+from jobstate.telling import GIVEN_BACK_TOO_OFTEN as GIVEN_BACK_TOO_OFTEN  # what an engine's adapter asks for, in one place
+from jobstate.telling import AsyncEnding, Ending, async_tell_alone, tell_alone
+from jobstate.telling import RunFate as RunFate
+from jobstate.telling import RunResult as RunResult
+from jobstate.telling import async_give_back as async_give_back
+from jobstate.telling import give_back as give_back
 
 R = TypeVar("R")
 
@@ -49,8 +36,6 @@ INVALID_REQUEST = "invalid_request"
 """The failure code of a stored request that is not of the endpoint's type any more."""
 INVALID_RESULT = "invalid_result"
 """The failure code of a result that is not JSON, or not of the endpoint's type."""
-GIVEN_BACK_TOO_OFTEN = "given_back_too_often"
-"""The failure code of an attempt that could not be given back at no cost any more."""
 
 
 def check_handler(handler: object) -> None:
@@ -70,43 +55,6 @@ class JobFailed(Exception):  # noqa: N818  # what a handler says, not what went 
         super().__init__(code, message, details)
         self.error = JobError(code=code, message=message, details=details)
         self.retryable = retryable
-
-
-class RunFate(StrEnum):
-    """What became of a delivery."""
-
-    COMPLETED = "completed"
-    FAILED = "failed"
-    RELEASED = "released"
-    """Failed, and queued for another attempt."""
-    GIVEN_BACK = "given_back"
-    LOST = "lost"
-    """The lease went to somebody else, or the job was cancelled; the result was dropped."""
-    UNKNOWN = "unknown"
-    """Nobody can say whether the result was saved; if not, a rescue finds the job."""
-    DROPPED = "dropped"
-    """The delivery was late, repeated, or of an unknown job: acknowledge it."""
-    RETURNED = "returned"
-    """The delivery was early, or its start met an error: deliver it again."""
-
-
-class RunResult(NamedTuple):
-    """What became of a delivery, why, and, when it is to come again, not before when (Unix seconds)."""
-
-    fate: RunFate
-    reason: str | None = None
-    not_before: int | None = None
-
-
-_FATES: dict[Event | None, RunFate] = {
-    Event.COMPLETE: RunFate.COMPLETED,
-    Event.FAIL: RunFate.FAILED,
-    Event.RELEASE: RunFate.RELEASED,
-    Event.GIVE_BACK: RunFate.GIVEN_BACK,
-}
-
-_TELL_TRIES = 3
-"""How often the end of an attempt is told while the answers are lost: the same words twice have one effect."""
 
 
 def _not_started(delivery: Delivery, error: Exception) -> RunResult:
@@ -144,16 +92,6 @@ def _failure(error: Exception, retry_exceptions: bool) -> tuple[JobError, bool]:
         return JobError(code=INVALID_REQUEST, message=words_of(error)), False
     logger.error("the handler raised %s: %s", type(error).__name__, words_of(error))
     return JobError(code=HANDLER_ERROR, message=f"{type(error).__name__}: {words_of(error)}"), retry_exceptions
-
-
-def _not_told(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], error: Exception, *, doubt: bool) -> RunResult:
-    """The end could not be told. After a lost answer a lost lease proves nothing: the first telling may have ended it."""
-    if isinstance(error, LeaseLostError) and not doubt:
-        return RunResult(RunFate.LOST, error.code)
-    if isinstance(error, TransitionError) and error.code == "already_finished" and attempt.ended is not None:
-        return RunResult(_FATES[attempt.ended], error.code)
-    logger.warning("how an attempt of %s ended could not be told: %s", attempt.job_id, error)
-    return RunResult(RunFate.UNKNOWN, "outcome_unknown" if doubt else type(error).__name__)
 
 
 class _InvalidRequestError(Exception):
@@ -206,22 +144,11 @@ def run_attempt(
     return _told_of(attempt, delivery, result)
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How an attempt is to end. Either is called by who has run the handler: what it returned may change later."""
-
-    attempt: Attempt[Any, Any]
-    tell: Callable[[], Job[Any, Any]]
-    """Tells it."""
-    check: Callable[[], Ends]
-    """Checks and copies what is to be told, with others or later."""
-
-
 def _run(
     attempt: Attempt[Any, Any], handler: Handler, retry_exceptions: bool, on_start: Callable[[Context], object] | None
 ) -> RunResult:
     ending = handle(attempt, handler, retry_exceptions, on_start)
-    return ending if isinstance(ending, RunResult) else _tell(attempt, ending.tell)
+    return ending if isinstance(ending, RunResult) else tell_alone(attempt, ending.tell)
 
 
 def handle(
@@ -260,51 +187,6 @@ def _completing(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], result: Any
         return failing(attempt, JobError(code=INVALID_RESULT, message=words_of(error)), retryable=False)
 
 
-Ended = tuple[Attempt[Any, Any], Ends]
-"""An attempt, and what ends it."""
-
-
-def tell_together(ended: Sequence[Ended]) -> list[RunResult]:
-    """Tell how attempts of one worker ended, which nobody observes, as one; whose answer was lost is told again by itself."""
-    answers = end_together([attempt for attempt, _ in ended], [ends for _, ends in ended])
-    return [_after(*one, answer) for one, answer in zip(ended, answers, strict=True)]
-
-
-def _after(attempt: Attempt[Any, Any], ends: Ends, answer: Job[Any, Any] | Exception) -> RunResult:
-    if isinstance(answer, OutcomeUnknownError):
-        return _tell(attempt, partial(end_alone, attempt, ends), told=1)
-    return _not_told(attempt, answer, doubt=False) if isinstance(answer, Exception) else _fate(attempt)
-
-
-def give_back(attempt: Attempt[Any, Any]) -> RunResult:
-    """Give an attempt back; one that was given back too often is released at the cost of an attempt."""
-
-    def give() -> Job[Any, Any]:
-        try:
-            return attempt.give_back()
-        except GuardRefusedError as refusal:
-            return attempt.fail(JobError(code=GIVEN_BACK_TOO_OFTEN, message=refusal.reason), retryable=True)
-
-    return _tell(attempt, give)
-
-
-def _fate(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any]) -> RunResult:
-    return RunResult(_FATES[attempt.ended])
-
-
-def _tell(attempt: Attempt[Any, Any], tell: Callable[[], Job[Any, Any]], *, told: int = 0) -> RunResult:
-    """Tell it; it was told so often before, and the answers were lost."""
-    for tries in range(told, _TELL_TRIES):
-        try:
-            tell()
-            return _fate(attempt)
-        except OutcomeUnknownError:
-            continue
-        except Exception as error:
-            return _not_told(attempt, error, doubt=tries > 0)
-    return RunResult(RunFate.UNKNOWN, "outcome_unknown")
-
-
 AsyncHandler = Callable[[Any, AsyncContext], Awaitable[Any]]
 """`Handler`, awaited."""
 
@@ -339,15 +221,6 @@ async def async_run_attempt(
     return _told_of(attempt, delivery, result)
 
 
-@dataclass(frozen=True, slots=True)
-class AsyncEnding:
-    """`Ending`, awaited."""
-
-    attempt: AsyncAttempt[Any, Any]
-    tell: Callable[[], Awaitable[Job[Any, Any]]]
-    check: Callable[[], Ends]
-
-
 async def _async_run(
     attempt: AsyncAttempt[Any, Any],
     handler: AsyncHandler,
@@ -355,7 +228,7 @@ async def _async_run(
     on_start: Callable[[AsyncContext], object] | None,
 ) -> RunResult:
     ending = await async_handle(attempt, handler, retry_exceptions, on_start)
-    return ending if isinstance(ending, RunResult) else await _told(_async_tell(attempt, ending.tell))
+    return ending if isinstance(ending, RunResult) else await _told(async_tell_alone(attempt, ending.tell))
 
 
 async def async_handle(
@@ -421,44 +294,3 @@ async def _async_complete(attempt: AsyncAttempt[Any, Any], result: Any) -> Job[A
         return await attempt.complete(result)
     except InvalidInputError as error:
         return await attempt.fail(JobError(code=INVALID_RESULT, message=words_of(error)))
-
-
-AsyncEnded = tuple[AsyncAttempt[Any, Any], Ends]
-
-
-async def async_tell_together(ended: Sequence[AsyncEnded]) -> list[RunResult]:
-    """`tell_together`, awaited."""
-    answers = await async_end_together([attempt for attempt, _ in ended], [ends for _, ends in ended])
-    return [await _async_after(*one, answer) for one, answer in zip(ended, answers, strict=True)]
-
-
-async def _async_after(attempt: AsyncAttempt[Any, Any], ends: Ends, answer: Job[Any, Any] | Exception) -> RunResult:
-    if isinstance(answer, OutcomeUnknownError):
-        return await _async_tell(attempt, partial(async_end_alone, attempt, ends), told=1)
-    return _not_told(attempt, answer, doubt=False) if isinstance(answer, Exception) else _fate(attempt)
-
-
-async def async_give_back(attempt: AsyncAttempt[Any, Any]) -> RunResult:
-    """`give_back`, awaited."""
-
-    async def give() -> Job[Any, Any]:
-        try:
-            return await attempt.give_back()
-        except GuardRefusedError as refusal:
-            return await attempt.fail(JobError(code=GIVEN_BACK_TOO_OFTEN, message=refusal.reason), retryable=True)
-
-    return await _async_tell(attempt, give)
-
-
-async def _async_tell(
-    attempt: AsyncAttempt[Any, Any], tell: Callable[[], Awaitable[Job[Any, Any]]], *, told: int = 0
-) -> RunResult:
-    for tries in range(told, _TELL_TRIES):
-        try:
-            await tell()
-            return _fate(attempt)
-        except OutcomeUnknownError:
-            continue
-        except Exception as error:
-            return _not_told(attempt, error, doubt=tries > 0)
-    return RunResult(RunFate.UNKNOWN, "outcome_unknown")

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from threading import Event as Flag
-from threading import Lock, Thread
+from threading import Lock, Semaphore, Thread
 from typing import Any
 
 import pytest
@@ -25,11 +25,12 @@ from jobstate import (
     Worker,
 )
 from jobstate.effects import Flow, Load
-from jobstate.endings import Endings
+from jobstate.endings import AsyncEndings, Endings
 from jobstate.memory import AsyncMemoryRepository, MemoryRepository
 from jobstate.observe import Observer
+from jobstate.telling import AsyncEnding, Ended, Ending, RunFate, RunResult, tell_together
 from jobstate.together import together
-from jobstate.worker import Ended, Ending, JobFailed, RunFate, RunResult, handle, tell_together
+from jobstate.worker import JobFailed, async_handle, handle
 from tests.support import ENDPOINT, ORG
 
 SOON = 30.0
@@ -226,6 +227,47 @@ def test_who_tells_and_breaks_leaves_the_telling_to_the_next() -> None:
     assert jobs.retrieve(second.job_id).status == "completed"
 
 
+def test_what_waits_behind_one_who_breaks_is_told_with_his_when_the_worker_looks() -> None:
+    """With no further end to come: all hands are done, and wait for one that was interrupted while he told."""
+    repository = Noted()
+    jobs = Jobs(repository)
+    for number in range(9):
+        jobs.create(ENDPOINT, {"number": number}, organization_id=ORG)
+    interrupt: Any = SystemExit()
+    repository.faults = [(interrupt, False)]
+    repository.held.clear()
+    worker = Worker(jobs, lambda request, _: request["number"], concurrency=3, poll=0.01)
+    thread = Thread(target=worker.run, daemon=True)
+    thread.start()
+    try:
+        until(lambda: len(worker._endings) >= 3 and worker._crew.busy == 1 and not worker._taken.attempts)
+        repository.held.set()
+        until(lambda: jobs.count(status="completed") == 9)
+    finally:
+        repository.held.set()
+        worker.stop()
+        thread.join(SOON)
+    for job in jobs.list().data:
+        assert [record.event for record in jobs.history(job.id)] == ["created", "start", "complete"]
+
+
+def test_answers_that_are_too_few_stop_nobody() -> None:
+    """A repository that breaks its contract: what it was told is in doubt, what follows is told."""
+
+    class Short(Noted):
+        def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
+            answers = super().save_many(transitions)
+            return answers[1:] if len(self.sent) == 1 else answers
+
+    repository = Short()
+    jobs = Jobs(repository)
+    first, second = started(jobs, 2)
+    endings = Endings()
+    endings.add(ending_of(first))
+    endings.add(ending_of(second))
+    assert jobs.retrieve(second.job_id).status == "completed"
+
+
 def test_a_worker_runs_on_while_ends_are_told_and_takes_no_more_than_it_can_tell() -> None:
     """With a saving that stands still: three hands end as many jobs as they may, and then nothing more is taken."""
     repository = Noted()
@@ -271,6 +313,43 @@ def test_a_worker_that_stops_has_told_all_that_ended() -> None:
     thread.join(SOON)
     assert not thread.is_alive()
     assert jobs.count(status="in_progress") == 0
+
+
+class OneByOne(MemoryRepository):
+    """Lets one saving after the other through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[int] = []
+        self.turns = Semaphore(0)
+
+    def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
+        self.begun.append(len(transitions))
+        assert self.turns.acquire(timeout=SOON)
+        return super().save_many(transitions)
+
+
+def test_who_leaves_waits_for_what_another_is_telling() -> None:
+    """A worker without grace, say: the hands of these attempts are free, nothing waits, and they are not told yet."""
+    repository = OneByOne()
+    jobs = Jobs(repository)
+    attempts = started(jobs, 3)
+    endings = Endings()
+    teller = Thread(target=endings.add, args=(ending_of(attempts[0]),), daemon=True)
+    teller.start()
+    until(lambda: repository.begun == [1])
+    endings.add(ending_of(attempts[1]))
+    endings.add(ending_of(attempts[2]))
+    repository.turns.release()
+    until(lambda: repository.begun == [1, 2])
+    leaves = Thread(target=endings.tell, daemon=True)
+    leaves.start()
+    leaves.join(0.2)
+    assert leaves.is_alive()
+    repository.turns.release()
+    leaves.join(SOON)
+    assert jobs.count(status="completed") == 3
+    teller.join(SOON)
 
 
 class Hears(Observer):
@@ -370,6 +449,89 @@ def test_a_cancelled_async_worker_tells_what_has_ended() -> None:
             repository.held.set()
             with pytest.raises(asyncio.CancelledError):
                 await running
+        assert (await jobs.retrieve(job.id)).status == "completed"
+
+    asyncio.run(main())
+
+
+def test_what_waits_is_told_when_all_tasks_are_cancelled() -> None:
+    """As `asyncio.run` does at its end, and many a program before: the task that tells is among them."""
+
+    async def main() -> None:
+        repository = AsyncNoted()
+        jobs = AsyncJobs(repository)
+        for number in range(9):
+            await jobs.create(ENDPOINT, {"number": number}, organization_id=ORG)
+        repository.held.clear()
+
+        async def handler(request: Any, context: AsyncContext) -> None:
+            return
+
+        worker = AsyncWorker(jobs, handler, concurrency=3, poll=0.01)
+        running = asyncio.create_task(worker.run())
+        async with asyncio.timeout(SOON):
+            while not repository.sent or len(worker._endings) < 3:
+                await asyncio.sleep(0)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            repository.held.set()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        assert await jobs.count(status="completed") >= 4
+        assert await jobs.count(status="in_progress") == 0
+
+    asyncio.run(main())
+
+
+def test_tasks_that_wait_behind_a_telling_that_was_cancelled_are_told() -> None:
+    async def main() -> None:
+        repository = AsyncNoted()
+        jobs = AsyncJobs(repository)
+        for number in range(9):
+            await jobs.create(ENDPOINT, {"number": number}, organization_id=ORG)
+        repository.held.clear()
+
+        async def handler(request: Any, context: AsyncContext) -> None:
+            return
+
+        worker = AsyncWorker(jobs, handler, concurrency=3, poll=0.01)
+        running = asyncio.create_task(worker.run())
+        async with asyncio.timeout(SOON):
+            while len(worker._endings) < 3 or worker._crew.busy or worker._taken.attempts:
+                await asyncio.sleep(0)
+            (teller,) = [task for task in asyncio.all_tasks() if task.get_name() == "jobstate-endings"]
+            teller.cancel()
+            repository.held.set()
+            while await jobs.count(status="completed") < 9:
+                await asyncio.sleep(0)
+            worker.stop()
+            await running
+
+    asyncio.run(main())
+
+
+def test_who_cannot_wait_any_longer_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        repository = AsyncNoted()
+        jobs = AsyncJobs(repository)
+        job = await jobs.create(ENDPOINT, {"number": 1}, organization_id=ORG)
+        (attempt,) = await jobs.take()
+
+        async def handler(request: Any, context: AsyncContext) -> int:
+            return 1
+
+        async def nothing() -> None:
+            return
+
+        ending = await async_handle(attempt, handler, True, None)
+        assert isinstance(ending, AsyncEnding)
+        endings = AsyncEndings(nothing)
+        repository.held.clear()
+        endings.add(ending)
+        await endings.told(0)
+        assert "still being told after 0 s" in caplog.text
+        repository.held.set()
+        await endings.told(SOON)
         assert (await jobs.retrieve(job.id)).status == "completed"
 
     asyncio.run(main())

@@ -208,6 +208,18 @@ def test_what_json_would_change_is_refused_with_its_place(value: object, place: 
     assert caught.value.field == place
 
 
+class Odd(dict[str, int]):
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("no comparison")
+
+    __hash__ = None
+
+
+def test_a_value_that_raises_whatever_it_likes_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="it would not come back from JSON as it is"):
+        json_value("request", Odd(a=1))
+
+
 def test_cycles_and_depths_are_refused_and_do_not_crash() -> None:
     cycle: list[object] = []
     cycle.append(cycle)

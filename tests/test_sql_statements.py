@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +13,11 @@ from sqlalchemy import URL, ClauseElement, Engine, event
 
 from jobstate import AsyncJobs, Delivery, Job, Jobs, Policy
 from jobstate.adapters.sqlalchemy import AsyncSQLAlchemyRepository, SQLAlchemyRepository
-from jobstate.adapters.sqlalchemy.lines import Direct
+from jobstate.adapters.sqlalchemy.lines import Direct, is_watched
 from jobstate.flows import sweeps
 from jobstate.testing import ManualClock
 from tests.postgresql import ASYNC, async_engine_of, emptied, engine_of
-from tests.sql import AUTOMATIC
+from tests.sql import AUTOMATIC, sqlite_engine
 
 CONTROL = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT")
 
@@ -206,6 +207,43 @@ def test_who_listens_sees_every_statement_and_who_does_not_spares_the_way(
     seen = Seen(engine)
     assert seen.of(lambda: straight.retry(job.id)) == (2, [])
     assert len(sent) == 3
+    engine.dispose()
+
+
+def echoes(engine: Engine) -> None:
+    engine.echo = True
+
+
+def is_told_of_errors(engine: Engine) -> None:
+    def note(_: Any) -> None:
+        """Only looks."""
+
+    event.listen(engine, "handle_error", note)
+
+
+def executes_itself(engine: Engine) -> None:
+    event.listen(engine, "do_execute", lambda *_: None)
+
+
+@pytest.mark.parametrize("watch", [echoes, is_told_of_errors, executes_itself])
+def test_an_engine_is_watched_in_more_ways_than_one(tmp_path: Path, watch: Callable[[Engine], None]) -> None:
+    """By its own log, which `echo` turns on whatever the levels are, and by listeners of its dialect."""
+    engine = sqlite_engine(tmp_path)
+    assert not is_watched(engine)
+    watch(engine)
+    assert is_watched(engine)
+    engine.dispose()
+
+
+def test_a_log_of_engines_only_is_read_too(tmp_path: Path) -> None:
+    engine = sqlite_engine(tmp_path)
+    log = logging.getLogger("sqlalchemy.engine.Engine")
+    log.setLevel(logging.INFO)
+    try:
+        assert is_watched(engine)
+    finally:
+        log.setLevel(logging.NOTSET)
+    assert not is_watched(engine)
     engine.dispose()
 
 

@@ -25,6 +25,7 @@ from jobstate.lifecycle import Accepted, creation_record
 from jobstate.model import PAYLOADS, Event, JobFilter
 from jobstate.query import Due
 from jobstate.testing import ManualClock
+from tests.sql import AUTOMATIC
 from tests.support import NOW, a_job
 
 ROOT = Path(__file__).parent.parent
@@ -269,3 +270,39 @@ def test_an_error_of_the_hosts_part_of_a_write_rolls_it_back_and_is_passed_on(re
     with pytest.raises(OperationalError, match="no such table: nowhere"):
         repository.save(_transition(job), within=within)
     assert (repository.load(job.id).version, len(repository.history(job.id))) == (1, 1)
+
+
+class Interrupted(sqlite3.Cursor):
+    """Ctrl-C, right after a statement that was meant."""
+
+    on: str | None = None
+
+    def execute(self, statement: str, *values: Any) -> Interrupted:
+        super().execute(statement, *values)
+        if Interrupted.on is not None and statement.startswith(Interrupted.on):
+            raise KeyboardInterrupt
+        return self
+
+
+class OfInterrupted(sqlite3.Connection):
+    def cursor(self, factory: Any = Interrupted) -> Any:
+        return super().cursor(factory)
+
+
+@pytest.mark.parametrize("on", ["BEGIN", "INSERT INTO jobstate_jobs", "COMMIT"])
+@pytest.mark.parametrize("options", [{}, AUTOMATIC], ids=["seen", "direct"])
+def test_an_interrupt_in_a_statement_is_passed_on_and_leaves_nothing_open(
+    tmp_path: Path, options: dict[str, Any], on: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'jobs.sqlite'}", connect_args={"factory": OfInterrupted}, **options)
+    repository = SQLAlchemyRepository(engine)
+    repository.create_schema()
+    jobs = Jobs(repository)
+    assert jobs.count() == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Interrupted, "on", on)
+        with pytest.raises(KeyboardInterrupt):
+            jobs.create("/x", {}, organization_id="org")
+    assert jobs.count() == (on == "COMMIT")
+    jobs.create("/x", {}, organization_id="org")
+    engine.dispose()

@@ -128,7 +128,8 @@ class Direct(Line):
             self.invalidate()
             raise
         finally:
-            cursor.close()
+            if self._pooled.is_valid:  # SQLite's cursors cannot be closed after it
+                cursor.close()
 
     def _new_cursor(self) -> Any:
         """Psycopg translates names into numbers anew for each statement of fifty or more, unless it is given numbers."""
@@ -152,9 +153,7 @@ class Direct(Line):
             self._pooled.invalidate()
 
 
-_LOG = logging.getLogger("sqlalchemy.engine")
-
-
 def is_watched(engine: Engine) -> bool:
-    """Whether somebody listens to the engine's events, or reads its log; also when SQLAlchemy does not say."""
-    return bool(getattr(engine, "_has_events", True)) or _LOG.isEnabledFor(logging.INFO)
+    """Whether somebody listens to the engine or its dialect, or reads its log; also when SQLAlchemy does not say."""
+    listened = getattr(engine, "_has_events", True) or getattr(engine.dialect, "_has_events", True)
+    return bool(listened) or engine.logger.isEnabledFor(logging.INFO)
