@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Event as Signal
 from typing import Any
 
 from sqlalchemy import URL, Engine, text
@@ -136,3 +137,21 @@ class Truth:
         payloads = self.execute(f"SELECT count(*) FROM {PREFIX}payloads WHERE job_id NOT IN (SELECT id FROM {PREFIX}jobs)")
         assert (records, payloads) == ([(0,)], [(0,)]), "something was left behind"
         return {job_id: version for job_id, version, _ in rows}
+
+
+def settled(engine: Engine, when: str) -> None:
+    """No transaction is open; a server may still be about to notice that its client has gone."""
+    if engine.dialect.name == "sqlite":
+        return  # the next write would wait, and fail
+    others = (
+        "SELECT state, query FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend' "
+        "AND (state = 'active' OR state LIKE 'idle in transaction%')"
+    )
+    pause, open_ones = Signal(), list[Any]()
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:  # a transaction sees one picture of it
+        for _ in range(1_000):
+            open_ones = list(connection.execute(text(others)))
+            if not open_ones:
+                return
+            pause.wait(0.005)
+    raise AssertionError(f"{when}: {open_ones}")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from threading import Event as Signal
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, text
+from sqlalchemy import URL
 
 from jobstate.adapters.sqlalchemy import AsyncSQLAlchemyRepository
 from jobstate.lifecycle import Accepted
@@ -19,7 +18,7 @@ from jobstate.query import Due
 from jobstate.testing.contracts.samples import LATE, example, transition
 from tests.postgresql import emptied, engine_of
 from tests.sql import sqlite_engine
-from tests.sql_sides import PREFIX, AsyncSide, Truth, opened
+from tests.sql_sides import PREFIX, AsyncSide, Truth, opened, settled
 
 AnyJob = Job[Any, Any]
 RESPONSE = JobResponse[Any](status_code=200, body={"total": 1})
@@ -123,28 +122,10 @@ def test_a_cancelled_task_leaves_nothing_behind(
                     side.run(side.engine.dispose())
                 cancelled += side.run(cancelled_after(steps, ask(side.repository)))
                 assert side.engine.pool.checkedout() == 0
-                _settled(truth.engine, f"pooled {pooled}, {steps} steps")
+                settled(truth.engine, f"pooled {pooled}, {steps} steps")
                 there = truth.versions()
                 assert there in ({example().id: 1}, ASKS[ask]), (steps, there)
                 if there == {example().id: 1}:
                     side.run(ask(side.repository))
                     assert truth.versions() == ASKS[ask]
     assert cancelled > len(STEPS) / 2, "hardly anything was under way"
-
-
-def _settled(engine: Engine, when: str) -> None:
-    """No transaction is open; a server may still be about to notice that its client has gone."""
-    if engine.dialect.name == "sqlite":
-        return  # the next write would wait, and fail
-    others = (
-        "SELECT state, query FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend' "
-        "AND (state = 'active' OR state LIKE 'idle in transaction%')"
-    )
-    pause, open_ones = Signal(), list[Any]()
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:  # a transaction sees one picture of it
-        for _ in range(1_000):
-            open_ones = list(connection.execute(text(others)))
-            if not open_ones:
-                return
-            pause.wait(0.005)
-    raise AssertionError(f"{when}: {open_ones}")
