@@ -62,9 +62,13 @@ def moves(draw: st.DrawFn) -> list[tuple[AnyJob, Accepted]]:
 def steps(draw: st.DrawFn) -> list[tuple[AnyJob, Accepted]]:
     """A step of each of a few histories."""
     walks: list[JobHistory[Any]] = draw(st.lists(histories(), max_size=3, unique_by=lambda walk: walk.first.id))
-    accepted = [[step for step in walk.steps if isinstance(step.decision, Accepted)] for walk in walks]
-    taken = [draw(st.sampled_from(each)) for each in accepted if each]
-    return [(evolve(step.before, {"idempotency_key": None}), step.decision) for step in taken]
+    made: list[tuple[AnyJob, Accepted]] = []
+    for walk in walks:
+        accepted = [(step.before, step.decision) for step in walk.steps if isinstance(step.decision, Accepted)]
+        if accepted:
+            job, move = draw(st.sampled_from(accepted))
+            made.append((evolve(job, {"idempotency_key": None}), move))
+    return made
 
 
 class Place:
