@@ -2,8 +2,8 @@
 another organization, against the same calls on one that nobody has.
 
 All are called as ASGI applications in the process: no socket, no client, which would be the same for both. The bare route knows
-its caller by the same dependency, looks for the job of its organization only, and answers with the same fields as JSON text, past
-FastAPI's encoder, as the router does.
+its caller by the same dependency, looks for the job of its organization only, and answers with the same fields as JSON text,
+past FastAPI's encoder, as the router does.
 """
 
 from __future__ import annotations
