@@ -1,7 +1,7 @@
 """A whole life on one PostgreSQL, against those who also keep their queue there: enqueued one by one, fetched, run, finished.
 
-Each is used as its documentation has it for speed, with one worker of ten jobs at a time in this process. The time goes from
-the first enqueue to the moment when a connection of its own sees all finished.
+Each has one worker in this process, which fetches or runs ten jobs at a time. The time goes from the first enqueue to the
+moment when a connection of its own sees all finished, with the start of the worker between (that of dbos works all the time).
 """
 
 from __future__ import annotations

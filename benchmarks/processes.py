@@ -32,6 +32,7 @@ ROUNDS = 7
 PATIENCE = 120.0
 """Seconds for a round."""
 _FINISHED = "SELECT count(*) FROM jobstate_jobs WHERE status = 'completed'"
+_COUNTED = threading.Lock()
 _TWICE = "SELECT count(*) FROM jobstate_jobs WHERE attempt_count <> 1"
 
 
@@ -51,20 +52,24 @@ class Counting(SQLAlchemyRepository):
         try:
             return work()
         except Exception:
-            Counting.conflicts += 1
+            self._count(1)
             raise
+
+    def _count(self, number: int) -> None:
+        with _COUNTED:
+            Counting.conflicts += number
 
     def save(self, transition: Accepted, **options: Any) -> None:
         self._counted(lambda: super(Counting, self).save(transition, **options))
 
     def save_many(self, transitions: Sequence[Accepted]) -> Any:
         answers = self._counted(lambda: super(Counting, self).save_many(transitions))
-        Counting.conflicts += sum(answer is not None for answer in answers)
+        self._count(sum(answer is not None for answer in answers))
         return answers
 
     def move_due(self, *arguments: Any, **options: Any) -> Any:
         moved = self._counted(lambda: super(Counting, self).move_due(*arguments, **options))
-        Counting.conflicts += sum(answer is not None for answer in moved.answers)
+        self._count(sum(answer is not None for answer in moved.answers))
         return moved
 
 

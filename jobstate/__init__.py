@@ -133,5 +133,5 @@ if not TYPE_CHECKING:  # a checker would take any name for one that is imported 
 
 
 def __dir__() -> list[str]:
-    """The public names."""
+    """What is imported, and the public names that are not yet."""
     return sorted({*globals(), *__all__})

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -178,6 +179,7 @@ def test_the_readme_names_each_part() -> None:
 def test_errors_and_saves_in_vain_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks.processes import Counting
     from jobstate import Jobs
+    from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
     from jobstate.lifecycle import Accepted, decide
     from jobstate.model import Event
     from tests.sql import sqlite_engine
@@ -196,6 +198,14 @@ def test_errors_and_saves_in_vain_are_counted(tmp_path: Path, monkeypatch: pytes
     assert Counting.conflicts == 1
     repository.save_many([decision, decision])
     assert Counting.conflicts == 3
+
+    def answers(_: object, transitions: object) -> Iterator[Exception]:
+        repository._count(1)  # another thread's
+        yield StaleJobError(job.id, 1)
+
+    monkeypatch.setattr(SQLAlchemyRepository, "save_many", answers)
+    repository.save_many([decision])
+    assert Counting.conflicts == 5
     engine.dispose()
 
 

@@ -85,6 +85,13 @@ def test_what_removes_a_payload_is_written_apart_from_what_puts_it() -> None:
     assert divided([gone, put, gone]) == [[gone, gone], [put]]
 
 
+def test_what_leaves_a_record_is_written_apart_from_what_writes_the_same_and_leaves_none() -> None:
+    told = Accepted("job", Event.CANCEL, JobStatus.QUEUED, JobStatus.QUEUED, 1, 1, 1, "op", None, None, {"version": 2})
+    quiet = told._replace(event=Event.HEARTBEAT)
+    assert divided([told, quiet, told]) == [[told, told], [quiet]]
+    assert [len(columns_of(batch, recorded=batch[0].record is not None)[0]) for batch in divided([told, quiet])] == [11, 2]
+
+
 def test_what_is_written_the_same_has_one_text_and_nothing_else_has_it() -> None:
     one = Accepted("job", Event.CANCEL, JobStatus.QUEUED, JobStatus.CANCELLED, 1, 1, 1, "op", None, None, {"version": 2})
     two = one._replace(job_id="other", version=2, changes={"version": 3})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
@@ -23,7 +24,7 @@ from jobstate import (
 )
 from jobstate.effects import DueJobs, Effect, Moved, Now
 from jobstate.flows import sweeps
-from jobstate.flows.sweeps import SweepReport, Swept
+from jobstate.flows.sweeps import SweepError, SweepReport, Swept
 from jobstate.lifecycle import Accepted
 from jobstate.query import Cursor, Due, DuePage
 from jobstate.testing import ManualClock
@@ -367,6 +368,28 @@ def test_a_damaged_row_in_a_database_is_named_and_stops_nothing(tmp_path: Path) 
         assert world.jobs.relay() == Swept(moved=2, unreadable=(jobs[1].id,))
         world.clock.advance(timedelta(days=8))
         assert world.jobs.expire() == Swept(moved=2, unreadable=(jobs[1].id,))
+
+
+@pytest.mark.parametrize("broken", [ValueError("the host's"), RuntimeError("the database's")])
+def test_what_the_other_sweeps_did_stays_with_each_part_of_the_error(broken: Exception) -> None:
+    error = SweepError("2 of 5", [ValueError("one"), RuntimeError("two")])
+    error.made = {"expire": Swept(moved=3)}
+    parts: list[Exception] = []
+    try:
+        try:
+            raise error
+        except* type(broken) as caught:
+            parts.append(caught)
+    except SweepError as rest:
+        parts.append(rest)
+    assert [type(part) for part in parts] == [SweepError, SweepError]
+    for part in (*parts, pickle.loads(pickle.dumps(error))):
+        assert isinstance(part, SweepError)
+        assert (part.made, str(part)[:6]) == (error.made, "2 of 5")
+
+
+def test_a_sweep_error_of_somebody_else_made_nothing() -> None:
+    assert SweepError("1 of 5", [DOWN]).made == {}
 
 
 # Several at once

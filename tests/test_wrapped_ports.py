@@ -15,6 +15,7 @@ from jobstate.in_threads import InThreads
 from jobstate.lifecycle import Accepted
 from jobstate.memory import AsyncMemoryRepository, MemoryRepository
 from jobstate.notices import AsyncPolling, Polling
+from jobstate.ports import offers
 from jobstate.query import DuePage
 from jobstate.testing import ManualClock
 from tests.support import NOW, ORG, Delaying
@@ -139,3 +140,37 @@ def test_a_time_is_given_to_a_dispatcher_that_takes_it_itself() -> None:
         jobs.create("/x", {}, organization_id=ORG, available_at=NOW + 60)
         assert len(inner.times) == given
         assert hasattr(InThreads(port), "dispatch_at") == bool(given)
+
+
+class Asking:
+    """Has a method if what it wraps has it, and says so itself."""
+
+    __slots__ = ("_inner", "listen")
+
+    listen: Callable[[], Polling]
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    @property
+    def move_due(self) -> Any:
+        return self._inner.move_due
+
+    @property
+    def bind(self) -> Any:
+        return getattr(self._inner, "bind", None)
+
+
+class Without(Capable):
+    """Takes back what it inherits."""
+
+    move_due = None  # type: ignore[assignment]
+
+
+def test_a_method_that_a_port_has_only_by_name_is_not_offered() -> None:
+    without, itself = Asking(object()), Asking(Capable())
+    assert [offers(without, name) for name in ("move_due", "bind", "listen")] == [False] * 3
+    assert [offers(itself, name) for name in ("move_due", "bind", "listen")] == [True, True, False]
+    itself.listen = Polling
+    assert offers(itself, "listen")
+    assert [offers(Without(), name) for name in ("move_due", "bind")] == [False, True]

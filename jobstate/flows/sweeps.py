@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from jobstate.effects import Delete, DeleteArtifacts, DueJobs, Flow, IdKind, Moved, MoveDue, NewId, Now, SaveMany
 from jobstate.errors import RepositoryError, StaleJobError
@@ -62,9 +63,18 @@ class SweepReport(NamedTuple):
 
 
 class SweepError(ExceptionGroup[Exception]):
-    """What the sweeps of one `sweep()` raised, together; `made` has what the others did, by their names."""
+    """What the sweeps of one `sweep()` raised, together; `made` has what the others did, by their names.
 
-    made: Mapping[str, Swept]
+    Each part that `except*`, `split` or `subgroup` makes of it has the same `made`.
+    """
+
+    made: Mapping[str, Swept] = MappingProxyType({})
+
+    def derive(self, errors: Sequence[Any], /) -> Any:
+        """As `ExceptionGroup.derive`."""
+        part = SweepError(self.message, errors)
+        part.made = self.made
+        return part
 
 
 def sweep(scope: Scope) -> Flow[SweepReport]:

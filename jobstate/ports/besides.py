@@ -12,9 +12,10 @@ from jobstate.query import Cursor, Due
 def offers(port: object, method: str) -> bool:
     """Whether a port has a method that it need not have, on its class or in its own attributes.
 
-    One that only `__getattr__` finds does not count: it belongs to what the port wraps, and would go past the port.
+    One that only `__getattr__` finds does not count: it belongs to what the port wraps, and would go past the port. Nor does
+    None, or a property that answers None or raises AttributeError.
     """
-    return getattr_static(port, method, None) is not None
+    return getattr_static(port, method, None) is not None and getattr(port, method, None) is not None
 
 
 class SharedSweeps(Protocol):
