@@ -64,14 +64,15 @@ def _alone(transition: Accepted, *, recorded: bool) -> dict[str, Any]:
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(histories(), max_size=3), st.booleans())
-def test_a_batch_writes_what_its_transitions_write_alone(walks: list[JobHistory[Job]], history: bool) -> None:
+@given(st.lists(histories(), max_size=3), st.booleans(), st.booleans())
+def test_a_batch_writes_what_its_transitions_write_alone(walks: list[JobHistory[Job]], history: bool, sharing: bool) -> None:
     transitions = [transition for walk in walks for transition in walk.accepted]
     batches = divided(transitions)
     assert sorted(id(one) for batch in batches for one in batch) == sorted(map(id, transitions))
     for batch in batches:
         [shape] = {Write.moved(one, recorded=history).shape for one in batch}
-        shared, own = columns_of(batch, recorded=shape[-1])
+        shared, own = columns_of(batch, recorded=shape[-1], sharing=sharing)
+        assert sharing or not shared
         for number, one in enumerate(batch):
             values = {**shared, **{name: column[number] for name, column in own.items()}}
             assert values == _alone(one, recorded=history)
@@ -89,12 +90,13 @@ def test_what_leaves_a_record_is_written_apart_from_what_writes_the_same_and_lea
     told = Accepted("job", Event.CANCEL, JobStatus.QUEUED, JobStatus.QUEUED, 1, 1, 1, "op", None, None, {"version": 2})
     quiet = told._replace(event=Event.HEARTBEAT)
     assert divided([told, quiet, told]) == [[told, told], [quiet]]
-    assert [len(columns_of(batch, recorded=batch[0].record is not None)[0]) for batch in divided([told, quiet])] == [11, 2]
+    shared = [columns_of(batch, recorded=batch[0].record is not None, sharing=True)[0] for batch in divided([told, quiet])]
+    assert [len(values) for values in shared] == [11, 2]
 
 
 def test_what_is_written_the_same_has_one_text_and_nothing_else_has_it() -> None:
     one = Accepted("job", Event.CANCEL, JobStatus.QUEUED, JobStatus.CANCELLED, 1, 1, 1, "op", None, None, {"version": 2})
     two = one._replace(job_id="other", version=2, changes={"version": 3})
-    shared, own = columns_of([one, two, one], recorded=True)
+    shared, own = columns_of([one, two, one], recorded=True, sharing=True)
     assert own["record_changes"] == ['{"version":2}', '{"version":3}', '{"version":2}']
     assert "record_changes" not in shared

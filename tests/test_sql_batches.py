@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from jobstate import JobError, JobResponse, JobStatus, JobWarning, RepositoryError
-from jobstate.adapters.sqlalchemy import SQLAlchemyRepository, Tables
+from jobstate.adapters.sqlalchemy import SQLAlchemyRepository, Tables, postgresql
+from jobstate.adapters.sqlalchemy.batches import SHARING
 from jobstate.adapters.sqlalchemy.store import MANY
 from jobstate.lifecycle import Accepted, creation_record
 from jobstate.model import AnyJob, Event, Lease, evolve
@@ -101,11 +103,16 @@ def _alone(repository: SQLAlchemyRepository, move: Accepted) -> RepositoryError 
     return None
 
 
-def test_a_batch_leaves_what_its_transitions_leave_one_by_one(engines: Engines) -> None:
+@pytest.mark.parametrize("sharing", [2, SHARING])
+def test_a_batch_leaves_what_its_transitions_leave_one_by_one(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch, sharing: int
+) -> None:
+    """What its rows share stands apart from two rows on; and in batches of so few never."""
+    monkeypatch.setattr(postgresql, "SHARING", sharing)
     engine = engines()
     many, single = Place(engine, "many_"), Place(engine, "single_")
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(moves() | steps())
     def same(made: list[tuple[AnyJob, Accepted]]) -> None:
         for place in (many, single):

@@ -26,15 +26,19 @@ def divided(transitions: Sequence[Accepted]) -> list[list[Accepted]]:
     return list(shapes.values())
 
 
-def columns_of(batch: Sequence[Accepted], *, recorded: bool) -> tuple[Row, Columns]:
-    """What all rows of transitions of one shape share, once, and the columns in which they differ; `at_id` is one of these."""
+SHARING = 100
+"""A batch of fewer transitions has one statement for its shape, whatever its rows share: else each mixture had its own."""
+
+
+def columns_of(batch: Sequence[Accepted], *, recorded: bool, sharing: bool) -> tuple[Row, Columns]:
+    """Transitions of one shape as columns, `at_id` one of them; with `sharing`, what all rows share stands apart, once."""
     fields: Columns = dict(zip(Accepted._fields, zip(*batch, strict=True), strict=True))
     columns = _written(fields["changes"])
     if recorded:
         columns |= _records(fields, _texts(batch, columns))
     columns |= _payloads(fields["changes"])
     columns["at_version"] = fields["version"]
-    shared = {name: values[0] for name, values in columns.items() if values.count(values[0]) == len(values)}
+    shared = {name: values[0] for name, values in columns.items() if sharing and values.count(values[0]) == len(values)}
     return shared, {"at_id": fields["job_id"], **{name: columns[name] for name in columns if name not in shared}}
 
 

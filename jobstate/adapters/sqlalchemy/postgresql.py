@@ -37,7 +37,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from jobstate.adapters.sqlalchemy.backend import Backend
-from jobstate.adapters.sqlalchemy.batches import columns_of, divided
+from jobstate.adapters.sqlalchemy.batches import SHARING, columns_of, divided
 from jobstate.adapters.sqlalchemy.codec import RECORD_COLUMNS, Shape, Write, compact
 from jobstate.adapters.sqlalchemy.lines import Line
 from jobstate.adapters.sqlalchemy.notices import channel_of
@@ -167,7 +167,7 @@ class PostgreSQL(Backend):
     def save_many(self, line: Line, batch: Sequence[Accepted]) -> list[bool]:
         """As `Backend.save_many`."""
         shape = Write.moved(batch[0], recorded=self.history).shape
-        shared, own = columns_of(batch, recorded=shape[-1])
+        shared, own = columns_of(batch, recorded=shape[-1], sharing=len(batch) >= SHARING)
         statement = self.kept.get(("save many", shape, *shared), lambda: self._saving_many(shape, shared))
         arrays = {name: compact(values) for name, values in own.items()}
         row: Any = statement.run(line, {**shared, **arrays, "asked": len(batch)}).rows[0]
