@@ -371,6 +371,7 @@ def test_a_refusal_is_the_same_value_before_and_after_its_legal_events_are_read(
     assert (once, hash(once), repr(once)) == (again, hash(again), repr(again))
     assert once != decide(evolve(job, {"run": 0}), Event.CANCEL, AT), "which cannot be retried"
     assert once.choices != once.legal
+    assert (hash(once.choices), repr(once.choices)) == (hash(once.legal), repr(once.legal))
 
 
 def test_a_pickled_refusal_carries_no_job() -> None:
