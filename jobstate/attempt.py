@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
-from typing import Any, Generic, TypeGuard, TypeVar
+from typing import Any, Generic, NamedTuple, TypeGuard, TypeVar
 
 from pydantic import ValidationError
 
@@ -135,40 +135,43 @@ class _Held(Generic[RequestT, ResponseT]):
         return attempts.fail(self._scope, self._hold, error, retryable=retryable, warnings=_checked(warnings))
 
 
-Ends = Callable[[], Flow[AnyJob]]
-"""What ends an attempt, as often as it is told."""
+class Ends(NamedTuple):
+    """What ends an attempt, as often as it is told: the operation, and what it runs."""
+
+    operation: str
+    flow: Callable[[], Flow[AnyJob]]
 
 
 def completing(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], response: Any) -> Ends:
     """What `complete` runs. The response is checked, and copied, now; raises InvalidInputError."""
     checked = attempt._response(response, 200)
-    return lambda: attempt._ending(attempts.complete(attempt._scope, attempt._hold, checked, {}, ()))
+    return Ends("complete", lambda: attempt._ending(attempts.complete(attempt._scope, attempt._hold, checked, {}, ())))
 
 
 def failing(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], error: JobError, *, retryable: bool) -> Ends:
     """What `fail` runs; the error is copied now."""
     checked = rebuilt("error", error, JobError)
-    return lambda: attempt._ending(attempt._fail(checked, retryable, ()))
+    return Ends("fail", lambda: attempt._ending(attempt._fail(checked, retryable, ())))
 
 
 def end_together(attempts: Sequence[Attempt[Any, Any]], ends: Sequence[Ends]) -> list[AnyJob | Exception]:
     """End attempts of one worker: the job of each, or the error that its own command would have raised."""
-    return run(together([end() for end in ends]), attempts[0]._ports)
+    return run(together([end.flow() for end in ends]), attempts[0]._ports)
 
 
 async def async_end_together(attempts: Sequence[AsyncAttempt[Any, Any]], ends: Sequence[Ends]) -> list[AnyJob | Exception]:
     """`end_together`, awaited."""
-    return await run_async(together([end() for end in ends]), attempts[0]._ports)
+    return await run_async(together([end.flow() for end in ends]), attempts[0]._ports)
 
 
 def end_alone(attempt: Attempt[Any, Any], ends: Ends) -> AnyJob:
     """End one attempt. Raises what its own command would raise."""
-    return run(ends(), attempt._ports)
+    return attempt._run(ends.operation, ends.flow())
 
 
 async def async_end_alone(attempt: AsyncAttempt[Any, Any], ends: Ends) -> AnyJob:
     """`end_alone`, awaited."""
-    return await run_async(ends(), attempt._ports)
+    return await attempt._run(ends.operation, ends.flow())
 
 
 def _checked(warnings: Iterable[JobWarning]) -> tuple[JobWarning, ...]:

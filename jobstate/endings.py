@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from threading import Lock
 
-from jobstate.telling import AsyncEnded, AsyncEnding, Ended, Ending, async_tell_together, tell_together
+from jobstate.telling import AsyncEnded, Ended, async_tell_together, tell_together
 
 logger = logging.getLogger("jobstate.worker")
 
@@ -35,9 +35,8 @@ class Endings:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, ending: Ending) -> None:
+    def add(self, ended: Ended) -> None:
         """Hand over how an attempt ended."""
-        ended = ending.attempt, ending.check()
         with self._lock:
             self._waiting.append(ended)
             leads = self._leads()
@@ -92,9 +91,9 @@ class AsyncEndings:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, ending: AsyncEnding) -> None:
+    def add(self, ended: AsyncEnded) -> None:
         """As `Endings.add`."""
-        self._waiting.append((ending.attempt, ending.check()))
+        self._waiting.append(ended)
         self.go_on()
 
     def go_on(self) -> None:

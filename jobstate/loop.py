@@ -28,7 +28,7 @@ from jobstate.notices import PAUSE, AsyncPolling, Polling
 from jobstate.overdue import Overdue
 from jobstate.ports import AsyncListener, Listener
 from jobstate.service import AsyncJobs, Jobs
-from jobstate.telling import AsyncEnding, Ending, RunFate, RunResult, async_give_back, give_back
+from jobstate.telling import RunFate, RunResult, async_give_back, give_back
 from jobstate.worker import (
     AsyncHandler,
     Handler,
@@ -151,11 +151,11 @@ class Worker:
         retry = self._settings.retry_exceptions
         if attempt.listeners is not None:
             return run_attempt(attempt, self._handler, retry_exceptions=retry, on_start=note)
-        ending = handle(attempt, self._handler, retry, note)
-        if isinstance(ending, Ending):
-            self._endings.add(ending)
-            return RunResult(RunFate.UNKNOWN)
-        return ending
+        ends = handle(attempt, self._handler, retry, note)
+        if isinstance(ends, RunResult):
+            return ends
+        self._endings.add((attempt, ends))
+        return RunResult(RunFate.UNKNOWN)
 
     def _fill(self) -> bool:
         """Take what the idle can run, when there is one; whether there may be more."""
@@ -305,11 +305,11 @@ class AsyncWorker:
         retry = self._settings.retry_exceptions
         if attempt.listeners is not None:
             return await async_run_attempt(attempt, self._handler, retry_exceptions=retry, on_start=note)
-        ending = await async_handle(attempt, self._handler, retry, note)
-        if isinstance(ending, AsyncEnding):
-            self._endings.add(ending)
-            return RunResult(RunFate.UNKNOWN)
-        return ending
+        ends = await async_handle(attempt, self._handler, retry, note)
+        if isinstance(ends, RunResult):
+            return ends
+        self._endings.add((attempt, ends))
+        return RunResult(RunFate.UNKNOWN)
 
     async def _fill(self) -> bool:
         """As `Worker._fill`. What is on its way when the task is cancelled is waited for, not lost."""

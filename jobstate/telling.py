@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple
@@ -66,17 +65,6 @@ def _not_told(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], error: Except
     return RunResult(RunFate.UNKNOWN, "outcome_unknown" if doubt else type(error).__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How an attempt is to end. Either is called by who has run the handler: what it returned may change later."""
-
-    attempt: Attempt[Any, Any]
-    tell: Callable[[], Job[Any, Any]]
-    """Tells it."""
-    check: Callable[[], Ends]
-    """Checks and copies what is to be told, with others or later."""
-
-
 Ended = tuple[Attempt[Any, Any], Ends]
 """An attempt, and what ends it."""
 
@@ -120,15 +108,6 @@ def tell_alone(attempt: Attempt[Any, Any], tell: Callable[[], Job[Any, Any]], *,
         except Exception as error:
             return _not_told(attempt, error, doubt=tries > 0)
     return RunResult(RunFate.UNKNOWN, "outcome_unknown")
-
-
-@dataclass(frozen=True, slots=True)
-class AsyncEnding:
-    """`Ending`, awaited."""
-
-    attempt: AsyncAttempt[Any, Any]
-    tell: Callable[[], Awaitable[Job[Any, Any]]]
-    check: Callable[[], Ends]
 
 
 AsyncEnded = tuple[AsyncAttempt[Any, Any], Ends]

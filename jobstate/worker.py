@@ -12,18 +12,18 @@ from typing import Any, TypeVar
 
 from pydantic import JsonValue
 
-from jobstate.attempt import AsyncAttempt, Attempt, Ends, completing, failing
+from jobstate.attempt import AsyncAttempt, Attempt, Ends, async_end_alone, completing, end_alone, failing
 from jobstate.context import AsyncContext, Context
 from jobstate.errors import InvalidInputError, JobNotFoundError, LeaseLostError, TransitionError
-from jobstate.model import Delivery, Job, JobError, JobStatus
+from jobstate.model import Delivery, JobError, JobStatus
 from jobstate.observe import Listeners
 from jobstate.payload import words_of
 from jobstate.service import AsyncJobs, Jobs
 from jobstate.telling import GIVEN_BACK_TOO_OFTEN as GIVEN_BACK_TOO_OFTEN  # what an engine's adapter asks for, in one place
-from jobstate.telling import AsyncEnding, Ending, async_tell_alone, tell_alone
 from jobstate.telling import RunFate as RunFate
 from jobstate.telling import RunResult as RunResult
 from jobstate.telling import async_give_back as async_give_back
+from jobstate.telling import async_tell_alone, tell_alone
 from jobstate.telling import give_back as give_back
 
 R = TypeVar("R")
@@ -147,14 +147,17 @@ def run_attempt(
 def _run(
     attempt: Attempt[Any, Any], handler: Handler, retry_exceptions: bool, on_start: Callable[[Context], object] | None
 ) -> RunResult:
-    ending = handle(attempt, handler, retry_exceptions, on_start)
-    return ending if isinstance(ending, RunResult) else tell_alone(attempt, ending.tell)
+    ends = handle(attempt, handler, retry_exceptions, on_start)
+    return ends if isinstance(ends, RunResult) else tell_alone(attempt, partial(end_alone, attempt, ends))
 
 
 def handle(
     attempt: Attempt[Any, Any], handler: Handler, retry_exceptions: bool, on_start: Callable[[Context], object] | None
-) -> Ending | RunResult:
-    """Run the handler: what is to be told, or what became of it when there is nothing to tell."""
+) -> Ends | RunResult:
+    """Run the handler: what ends the attempt, or what became of it when there is nothing to tell.
+
+    What is told is checked, and copied, here: what the handler returned may change later.
+    """
     context = Context(attempt)
     try:
         if on_start is not None:
@@ -165,24 +168,17 @@ def handle(
         if isinstance(error, LeaseLostError) and error.job_id == attempt.job_id:
             return RunResult(RunFate.LOST, error.code)
         failure, retryable = _failure(error, retry_exceptions)
-        fail = partial(attempt.fail, failure, retryable=retryable)
-        return Ending(attempt, fail, partial(failing, attempt, failure, retryable=retryable))
+        return _checked(attempt, lambda: failing(attempt, failure, retryable=retryable))
     except BaseException:
         give_back(attempt)
         raise
-    return Ending(attempt, partial(_complete, attempt, result), partial(_completing, attempt, result))
+    return _checked(attempt, lambda: completing(attempt, result))
 
 
-def _complete(attempt: Attempt[Any, Any], result: Any) -> Job[Any, Any]:
+def _checked(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], ends: Callable[[], Ends]) -> Ends:
+    """What ends the attempt; what cannot be stored fails it."""
     try:
-        return attempt.complete(result)
-    except InvalidInputError as error:
-        return attempt.fail(JobError(code=INVALID_RESULT, message=words_of(error)))
-
-
-def _completing(attempt: Attempt[Any, Any] | AsyncAttempt[Any, Any], result: Any) -> Ends:
-    try:
-        return completing(attempt, result)
+        return ends()
     except InvalidInputError as error:
         return failing(attempt, JobError(code=INVALID_RESULT, message=words_of(error)), retryable=False)
 
@@ -227,8 +223,10 @@ async def _async_run(
     retry_exceptions: bool,
     on_start: Callable[[AsyncContext], object] | None,
 ) -> RunResult:
-    ending = await async_handle(attempt, handler, retry_exceptions, on_start)
-    return ending if isinstance(ending, RunResult) else await _told(async_tell_alone(attempt, ending.tell))
+    ends = await async_handle(attempt, handler, retry_exceptions, on_start)
+    if isinstance(ends, RunResult):
+        return ends
+    return await _told(async_tell_alone(attempt, partial(async_end_alone, attempt, ends)))
 
 
 async def async_handle(
@@ -236,7 +234,7 @@ async def async_handle(
     handler: AsyncHandler,
     retry_exceptions: bool,
     on_start: Callable[[AsyncContext], object] | None,
-) -> AsyncEnding | RunResult:
+) -> Ends | RunResult:
     """`handle`, awaited."""
     context = AsyncContext(attempt)
     try:
@@ -251,12 +249,11 @@ async def async_handle(
         if isinstance(error, LeaseLostError) and error.job_id == attempt.job_id:
             return RunResult(RunFate.LOST, error.code)
         failure, retryable = _failure(error, retry_exceptions)
-        fail = partial(attempt.fail, failure, retryable=retryable)
-        return AsyncEnding(attempt, fail, partial(failing, attempt, failure, retryable=retryable))
+        return _checked(attempt, lambda: failing(attempt, failure, retryable=retryable))
     except BaseException:
         await to_its_end(async_give_back(attempt))
         raise
-    return AsyncEnding(attempt, partial(_async_complete, attempt, result), partial(_completing, attempt, result))
+    return _checked(attempt, lambda: completing(attempt, result))
 
 
 async def _started(jobs: AsyncJobs, delivery: Delivery) -> AsyncAttempt[Any, Any]:
@@ -287,10 +284,3 @@ async def to_its_end(work: Coroutine[Any, Any, R]) -> tuple[asyncio.Task[R], asy
         except asyncio.CancelledError as error:
             cancelled = error
     return task, cancelled
-
-
-async def _async_complete(attempt: AsyncAttempt[Any, Any], result: Any) -> Job[Any, Any]:
-    try:
-        return await attempt.complete(result)
-    except InvalidInputError as error:
-        return await attempt.fail(JobError(code=INVALID_RESULT, message=words_of(error)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -48,6 +49,9 @@ REQUEST = {"document": "invoice.pdf", "pages": [1, 2]}
 
 WORLDS = ("memory", "async-memory", "sqlite")
 """The worlds that a test of the service runs in, unless it says otherwise."""
+
+SOON = 30.0
+"""Seconds until a test gives up waiting for what comes at once."""
 
 Write = Callable[[], object]
 
@@ -236,6 +240,14 @@ class World:
     def row(self, job_id: str) -> Job:
         """The row as it stands, payloads included, without faults."""
         return self.others._run("row", _load_all(job_id))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Look again and again, up to a deadline."""
+    end = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.001)
 
 
 def _load_all(job_id: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,18 +24,12 @@ from jobstate.memory import AsyncMemoryRepository, MemoryRepository
 from jobstate.testing import ManualClock
 from jobstate.worker import Handler, JobFailed
 from tests.cloud_tasks import QUEUE, CloudTasks, async_client_of, client_of
+from tests.support import until
 from tests.test_cloud_tasks import running
 from tests.web import serving
 
 DEADLINE = 30.0
 NOBODY = "job_" + "0" * 21
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from threading import Event as Flag
 from threading import Lock, Semaphore, Thread
@@ -28,19 +27,10 @@ from jobstate.effects import Flow, Load
 from jobstate.endings import AsyncEndings, Endings
 from jobstate.memory import AsyncMemoryRepository, MemoryRepository
 from jobstate.observe import Observer
-from jobstate.telling import AsyncEnding, Ended, Ending, RunFate, RunResult, tell_together
+from jobstate.telling import Ended, RunFate, RunResult, tell_together
 from jobstate.together import together
 from jobstate.worker import JobFailed, async_handle, handle
-from tests.support import ENDPOINT, ORG
-
-SOON = 30.0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.001)
+from tests.support import ENDPOINT, ORG, SOON, until
 
 
 class Noted(MemoryRepository):
@@ -71,16 +61,10 @@ def started(jobs: Jobs, count: int) -> list[Attempt[Any, Any]]:
     return list(jobs.take(count))
 
 
-def ending_of(
-    attempt: Attempt[Any, Any], handler: Callable[[Any, Context], Any] = lambda request, _: request["number"]
-) -> Ending:
-    ending = handle(attempt, handler, True, None)
-    assert isinstance(ending, Ending)
-    return ending
-
-
 def ended(attempt: Attempt[Any, Any], handler: Callable[[Any, Context], Any] = lambda request, _: request["number"]) -> Ended:
-    return attempt, ending_of(attempt, handler).check()
+    ends = handle(attempt, handler, True, None)
+    assert not isinstance(ends, RunResult)
+    return attempt, ends
 
 
 def fails(request: Any, context: Context) -> None:
@@ -179,11 +163,11 @@ def test_what_comes_while_one_tells_is_told_as_one_and_nobody_waits() -> None:
     attempts = started(jobs, 6)
     endings = Endings()
     repository.held.clear()
-    leader = Thread(target=endings.add, args=(ending_of(attempts[0]),), daemon=True)
+    leader = Thread(target=endings.add, args=(ended(attempts[0]),), daemon=True)
     leader.start()
     assert repository.entered.wait(SOON)
     for attempt in attempts[1:]:
-        endings.add(ending_of(attempt))
+        endings.add(ended(attempt))
     assert len(endings) == 5
     repository.held.set()
     leader.join(SOON)
@@ -202,10 +186,10 @@ def test_what_a_handler_returned_is_told_as_it_was_then(lost: bool) -> None:
     endings = Endings()
     repository.held.clear()
     repository.faults = [(OutcomeUnknownError("several jobs", "lost"), False)] * 4 if lost else []
-    leader = Thread(target=endings.add, args=(ending_of(first),), daemon=True)
+    leader = Thread(target=endings.add, args=(ended(first),), daemon=True)
     leader.start()
     assert repository.entered.wait(SOON)
-    endings.add(ending_of(second, lambda request, _: kept))
+    endings.add(ended(second, lambda request, _: kept))
     kept["number"] = 2
     repository.held.set()
     leader.join(SOON)
@@ -222,8 +206,8 @@ def test_who_tells_and_breaks_leaves_the_telling_to_the_next() -> None:
     interrupt: Any = KeyboardInterrupt()
     repository.faults = [(interrupt, False)]
     with pytest.raises(KeyboardInterrupt):
-        endings.add(ending_of(first))
-    endings.add(ending_of(second))
+        endings.add(ended(first))
+    endings.add(ended(second))
     assert jobs.retrieve(second.job_id).status == "completed"
 
 
@@ -263,8 +247,8 @@ def test_answers_that_are_too_few_stop_nobody() -> None:
     jobs = Jobs(repository)
     first, second = started(jobs, 2)
     endings = Endings()
-    endings.add(ending_of(first))
-    endings.add(ending_of(second))
+    endings.add(ended(first))
+    endings.add(ended(second))
     assert jobs.retrieve(second.job_id).status == "completed"
 
 
@@ -335,11 +319,11 @@ def test_who_leaves_waits_for_what_another_is_telling() -> None:
     jobs = Jobs(repository)
     attempts = started(jobs, 3)
     endings = Endings()
-    teller = Thread(target=endings.add, args=(ending_of(attempts[0]),), daemon=True)
+    teller = Thread(target=endings.add, args=(ended(attempts[0]),), daemon=True)
     teller.start()
     until(lambda: repository.begun == [1])
-    endings.add(ending_of(attempts[1]))
-    endings.add(ending_of(attempts[2]))
+    endings.add(ended(attempts[1]))
+    endings.add(ended(attempts[2]))
     repository.turns.release()
     until(lambda: repository.begun == [1, 2])
     leaves = Thread(target=endings.tell, daemon=True)
@@ -506,6 +490,7 @@ def test_tasks_that_wait_behind_a_telling_that_was_cancelled_are_told() -> None:
                 await asyncio.sleep(0)
             worker.stop()
             await running
+        assert [row.attempt_count for row in (await jobs.list()).data] == [1] * 9
 
     asyncio.run(main())
 
@@ -523,11 +508,11 @@ def test_who_cannot_wait_any_longer_says_so(caplog: pytest.LogCaptureFixture) ->
         async def nothing() -> None:
             return
 
-        ending = await async_handle(attempt, handler, True, None)
-        assert isinstance(ending, AsyncEnding)
+        ends = await async_handle(attempt, handler, True, None)
+        assert not isinstance(ends, RunResult)
         endings = AsyncEndings(nothing)
         repository.held.clear()
-        endings.add(ending)
+        endings.add((attempt, ends))
         await endings.told(0)
         assert "still being told after 0 s" in caplog.text
         repository.held.set()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event as Flag
@@ -32,16 +31,7 @@ from jobstate.gather import AsyncGatherer, Gatherer
 from jobstate.memory import AsyncMemoryRepository, MemoryRepository
 from jobstate.testing.contracts import AsyncRepositoryContract, RepositoryContract
 from tests.sql import OnAsyncpg, OnPostgreSQL
-from tests.support import ENDPOINT, ORG
-
-SOON = 30.0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.001)
+from tests.support import ENDPOINT, ORG, SOON, until
 
 
 class Slow(MemoryRepository):

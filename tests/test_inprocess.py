@@ -14,7 +14,7 @@ from jobstate.flows.dispatch import DISPATCH_DELAYED
 from jobstate.inprocess import AsyncioDispatcher, ThreadDispatcher
 from jobstate.memory import MemoryRepository
 from jobstate.testing import ManualClock
-from tests.support import ENDPOINT, NOW, ORG, REQUEST, Faulty
+from tests.support import ENDPOINT, NOW, ORG, REQUEST, Faulty, until
 
 SOON = 60
 """Seconds until a test gives up waiting for what comes at once."""
@@ -210,16 +210,6 @@ def test_a_delivery_finds_an_idle_worker_while_somebody_joins() -> None:
         finally:
             held.go.set()
         joiner.join(SOON)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Look again and again, up to a deadline."""
-    pause = Event()
-    for _ in range(SOON * 100):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("it did not come about")
 
 
 # Threads that stop

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -37,20 +37,11 @@ from jobstate.cli.source import handler_named
 from jobstate.memory import AsyncMemoryRepository, MemoryDispatcher, MemoryRepository
 from jobstate.testing import ManualClock
 from tests.postgresql import ASYNC, async_engine_of, emptied, engine_of
-from tests.support import ENDPOINT, ORG
+from tests.support import ENDPOINT, ORG, SOON, until
 
 ROOT = Path(__file__).parents[1]
-SOON = 30.0
-"""Seconds until a test gives up waiting for what comes at once."""
 SELDOM = 3600.0
 """A `poll` that never comes."""
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.002)
 
 
 def create(jobs: Jobs, number: int = 0) -> Job:

@@ -77,14 +77,11 @@ _FIELDS = (*SNAPSHOT[: -len(_LEASE)], "lease", "progress", "object", "request", 
 _CHANGEABLE = frozenset({*_JSON, "lease"})
 """Fields whose values are made anew for each job."""
 
-_WRITTEN = frozenset({*_JSON, "status", "object", "request", "response", "lease"})
-"""Fields that are not columns as they stand."""
-
 _NO_COLUMNS = ("object", *PAYLOADS)
 """Fields that the table of jobs does not have."""
 
-AS_IT_STANDS = frozenset(JOB_COLUMNS) - _WRITTEN
-"""Fields that are."""
+AS_IT_STANDS = frozenset(JOB_COLUMNS) - {*_JSON, "status"}
+"""Columns that are the field's value as it stands."""
 
 
 def compact(value: Any) -> str:
