@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -276,6 +276,13 @@ class Terminal:
         while words not in self.seen:
             self.seen += os.read(self.screen, 4096).decode()
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C, and again if nothing comes of it: Python may have looked for signals just before it began to read."""
+        while self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                _ = self.process.wait(10)
+
     def end(self) -> int:
         try:
             while read := os.read(self.screen, 4096):
@@ -322,7 +329,7 @@ def test_an_interrupted_question_changes_nothing(file: Path) -> None:
     failed(jobs, 2)
     with terminal("jobs", "retry", "--status", "failed") as shown:
         shown.until("[y/N] ")
-        shown.process.send_signal(signal.SIGINT)
+        shown.interrupt()
         assert shown.end() == 130
     assert "Traceback" not in shown.seen
     assert statuses(jobs) == ["failed"] * 2
