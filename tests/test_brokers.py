@@ -29,6 +29,7 @@ from jobstate.testing.contracts import (
     DispatcherRaces,
 )
 from tests.engines.redis_engines import broker_of, client_of
+from tests.support import until
 from tests.valkey import Valkey, running
 
 LACKS = {Capability.TRANSACTION: "a broker takes part in no transaction of the database"}
@@ -98,6 +99,7 @@ class OnCelery(Worked):
         setup_logging.connect(_as_it_is)
         self._worker = start_worker(self.app, perform_ping_check=False, pool="solo", loglevel="CRITICAL")
         self._worker.__enter__()
+        until(lambda: bool(self.app.control.ping(timeout=0.2, limit=1)))  # its control is heard only some time after its start
 
     def stop(self) -> None:
         if self._worker is not None:
@@ -215,13 +217,6 @@ def delivery(run: int = 1) -> Delivery:
     return Delivery(job_id=JOB, run=run)
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_is_for_later_does_not_come_before(engine: type[Worked], place: str) -> None:
     """And comes then."""
@@ -230,7 +225,7 @@ def test_what_is_for_later_does_not_come_before(engine: type[Worked], place: str
     try:
         not_before = int(time.time()) + 2
         worked.dispatcher.dispatch_at(delivery(), "later", not_before)
-        until(lambda: worked.received() == [delivery()], "it did not come")
+        until(lambda: worked.received() == [delivery()])
         assert time.time() >= not_before
     finally:
         worked.stop()
@@ -242,7 +237,7 @@ def test_what_was_revoked_is_not_delivered(engine: type[Worked], place: str) -> 
     worked = engine(place)
     if engine is OnCelery:
         worked.start()
-    name = worked.dispatcher.dispatch_at(delivery(), "gone", int(time.time()) + 1)
+    name = worked.dispatcher.dispatch_at(delivery(), "gone", int(time.time()) + 2)
     worked.dispatcher.revoke(name)
     if engine is not OnCelery:
         worked.start()
@@ -254,7 +249,7 @@ def test_what_was_revoked_is_not_delivered(engine: type[Worked], place: str) -> 
             found.extend(worked.received())
             return delivery(2) in found
 
-        until(came, "the next one did not come")
+        until(came)
         assert (delivery() in found) == (engine is OnDramatiq)
     finally:
         worked.stop()
