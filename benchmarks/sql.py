@@ -18,9 +18,8 @@ from jobstate.adapters.sqlalchemy import SQLAlchemyRepository, Tables
 from jobstate.adapters.sqlalchemy.codec import SNAPSHOT, Row, Write
 from jobstate.adapters.sqlalchemy.sqlite import SQLite
 from jobstate.lifecycle import Accepted
-from jobstate.model import JobFilter
 from jobstate.payload import encode
-from jobstate.query import PageRequest
+from jobstate.query import JobFilter, PageRequest
 from jobstate.testing import ManualClock
 from tests.postgresql import emptied, engine_of
 from tests.rows import filled, row_id

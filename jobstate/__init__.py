@@ -36,7 +36,6 @@ from jobstate.model import (
     HistoryRecord,
     Job,
     JobError,
-    JobPage,
     JobResponse,
     JobStatus,
     JobWarning,
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from jobstate.endpoint import Endpoint
     from jobstate.loop import AsyncWorker, Worker, async_work, work
     from jobstate.maintenance import async_run_maintenance, run_maintenance
+    from jobstate.query import JobPage
     from jobstate.service import AsyncJobs, Jobs
     from jobstate.worker import JobFailed, async_run_job, run_job
 
@@ -117,6 +117,7 @@ _PLACES = {
     "endpoint": ("Endpoint",),
     "loop": ("AsyncWorker", "Worker", "async_work", "work"),
     "maintenance": ("async_run_maintenance", "run_maintenance"),
+    "query": ("JobPage",),
     "service": ("AsyncJobs", "Jobs"),
     "worker": ("JobFailed", "async_run_job", "run_job"),
 }

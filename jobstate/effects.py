@@ -14,8 +14,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from jobstate.errors import RepositoryError
 from jobstate.lifecycle import Accepted
-from jobstate.model import AnyJob, Delivery, HistoryRecord, JobFilter
-from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
+from jobstate.model import AnyJob, Delivery, HistoryRecord
+from jobstate.query import Cursor, Due, DuePage, JobFilter, Listing, PageRequest
 
 R = TypeVar("R")
 

@@ -19,24 +19,12 @@ from jobstate.flows.many import BulkOutcome
 from jobstate.flows.settle import Dispatching, Scope
 from jobstate.flows.whole import is_degraded
 from jobstate.lifecycle import Draft, Facts
-from jobstate.model import (
-    JOB_ID,
-    MAX_TIME,
-    AnyJob,
-    Delivery,
-    Event,
-    HistoryRecord,
-    JobError,
-    JobFilter,
-    JobPage,
-    Name,
-    Text,
-)
+from jobstate.model import JOB_ID, MAX_TIME, AnyJob, Delivery, Event, HistoryRecord, JobError, Name, Text
 from jobstate.observe import Listeners
 from jobstate.payload import check_artifacts, instance, invalid_input, json_object
 from jobstate.policy import Policy
 from jobstate.ports import offers
-from jobstate.query import PageRequest
+from jobstate.query import JobFilter, JobPage, PageRequest
 
 R = TypeVar("R")
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeAlias, cast
+from typing import Annotated, Any, Generic, Literal, TypeAlias, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, JsonValue, StringConstraints
 from pydantic_core import from_json
@@ -119,7 +119,7 @@ RequestT = TypeVar("RequestT", default=dict[str, Any])
 ResponseT = TypeVar("ResponseT", default=Any)
 
 
-class _Value(BaseModel, frozen=True, extra="forbid"):
+class Value(BaseModel, frozen=True, extra="forbid"):
     """Base of all values: frozen, and picklable also when narrowed."""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -127,7 +127,7 @@ class _Value(BaseModel, frozen=True, extra="forbid"):
         return _restore, (generic["origin"] or type(self), generic["args"] if generic["origin"] else (), self.__dict__)
 
 
-class JobError(_Value, frozen=True):
+class JobError(Value, frozen=True):
     """Why a job failed: a stable code for programs, a message for people."""
 
     code: Code
@@ -135,7 +135,7 @@ class JobError(_Value, frozen=True):
     details: Details = None
 
 
-class JobWarning(_Value, frozen=True):
+class JobWarning(Value, frozen=True):
     """Something the reader of a job should know, of the same shape as an error."""
 
     code: Code
@@ -143,14 +143,14 @@ class JobWarning(_Value, frozen=True):
     details: Details = None
 
 
-class JobResponse(_Value, Generic[ResponseT], frozen=True):
+class JobResponse(Value, Generic[ResponseT], frozen=True):
     """What the endpoint would have answered: an HTTP status code and a body."""
 
     status_code: Annotated[int, Field(strict=True, ge=100, le=599)] = 200
     body: ResponseT
 
 
-class Lease(_Value, frozen=True):
+class Lease(Value, frozen=True):
     """Who executes the job now.
 
     `token` was minted for one start. `expires_at` is in Unix seconds; None for a lease without end (`Policy.lease` none).
@@ -160,7 +160,7 @@ class Lease(_Value, frozen=True):
     expires_at: UnixSeconds | None = None
 
 
-class Artifact(_Value, frozen=True):
+class Artifact(Value, frozen=True):
     """A reference to bytes in an artifact store: `size` in bytes, `digest` their SHA-256 in hex."""
 
     name: Name
@@ -169,14 +169,14 @@ class Artifact(_Value, frozen=True):
     digest: str
 
 
-class Delivery(_Value, frozen=True):
+class Delivery(Value, frozen=True):
     """The message that a dispatcher carries to a worker: which job, and which of its runs. Nothing else."""
 
     job_id: Name
     run: Count
 
 
-class Job(_Value, Generic[RequestT, ResponseT], frozen=True):
+class Job(Value, Generic[RequestT, ResponseT], frozen=True):
     """One job at one version. Times are Unix seconds, UTC.
 
     Narrow it for a type checker and for validation: `Job[ExtractRequest, ExtractResult]`; an own endpoint enum: a subclass
@@ -263,7 +263,7 @@ class Job(_Value, Generic[RequestT, ResponseT], frozen=True):
 AnyJob: TypeAlias = "Job[Any, Any]"
 """A job with whatever payloads. In quotes, for pydantic would build one more class, and its schema, to name it."""
 
-_V = TypeVar("_V", bound=_Value)
+_V = TypeVar("_V", bound=Value)
 _Job = TypeVar("_Job", bound=AnyJob)
 
 PAYLOADS = frozenset({"request", "response"})
@@ -326,7 +326,7 @@ def stored_job(state: dict[str, Any]) -> Job[Any, Any]:
     return _make(Job, state, _ALL_FIELDS)
 
 
-class HistoryRecord(_Value, frozen=True):
+class HistoryRecord(Value, frozen=True):
     """What one save did, written with it.
 
     `version` is the version that the save made; `changes` are the fields it set, payloads left out, as JSON values.
@@ -344,44 +344,6 @@ class HistoryRecord(_Value, frozen=True):
     actor: str | None = None
     reason: str | None = None
     changes: dict[str, JsonValue]
-
-
-class JobFilter(_Value, frozen=True):
-    """Which jobs: all conditions given must hold; None is no condition. Empty `ids` or `statuses` find nothing.
-
-    `created_from` is inclusive and `created_to` exclusive, in Unix seconds; `metadata` pairs must match exactly.
-    """
-
-    organization_id: Name | None = None
-    ids: Annotated[tuple[JobId, ...], Field(max_length=10_000)] | None = None
-    statuses: tuple[JobStatus, ...] | None = None
-    endpoint: Name | None = None
-    created_from: UnixSeconds | None = None
-    created_to: UnixSeconds | None = None
-    metadata: Metadata | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Nothing but a tenant is asked for."""
-        asked = (self.ids, self.statuses, self.endpoint, self.created_from, self.created_to, self.metadata or None)
-        return all(condition is None for condition in asked)
-
-
-class JobPage(NamedTuple, Generic[RequestT, ResponseT]):
-    """A page of jobs in the order asked for; pass `last_id` as `after` for the next one."""
-
-    data: list[Job[RequestT, ResponseT]]
-    has_more: bool
-
-    @property
-    def first_id(self) -> str | None:
-        """The id of the first job; None for an empty page."""
-        return self.data[0].id if self.data else None
-
-    @property
-    def last_id(self) -> str | None:
-        """The id of the last job; None for an empty page."""
-        return self.data[-1].id if self.data else None
 
 
 _PLAIN = frozenset({str, int, bool, float})

@@ -1,4 +1,4 @@
-"""What is asked of a repository besides one job: due pages and their order.
+"""What is asked of a repository besides one job: lists of jobs; due pages and their order.
 
 A due page is a coarse question that an index can answer; whether a job on it may really move is decided by the lifecycle.
 """
@@ -6,10 +6,12 @@ A due page is a coarse question that an index can answer; whether a job on it ma
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Generic, NamedTuple
+
+from pydantic import Field
 
 from jobstate.errors import UnreadableJobError
-from jobstate.model import Job, JobStatus
+from jobstate.model import Job, JobId, JobStatus, Metadata, Name, RequestT, ResponseT, UnixSeconds, Value
 
 
 class Due(StrEnum):
@@ -53,6 +55,27 @@ class DuePage(NamedTuple):
     unreadable: list[UnreadableJobError]
 
 
+class JobFilter(Value, frozen=True):
+    """Which jobs: all conditions given must hold; None is no condition. Empty `ids` or `statuses` find nothing.
+
+    `created_from` is inclusive and `created_to` exclusive, in Unix seconds; `metadata` pairs must match exactly.
+    """
+
+    organization_id: Name | None = None
+    ids: Annotated[tuple[JobId, ...], Field(max_length=10_000)] | None = None
+    statuses: tuple[JobStatus, ...] | None = None
+    endpoint: Name | None = None
+    created_from: UnixSeconds | None = None
+    created_to: UnixSeconds | None = None
+    metadata: Metadata | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing but a tenant is asked for."""
+        asked = (self.ids, self.statuses, self.endpoint, self.created_from, self.created_to, self.metadata or None)
+        return all(condition is None for condition in asked)
+
+
 class PageRequest(NamedTuple):
     """Which part of a list: at most `limit` jobs behind `after`; or those nearest to `before`, still in the order asked for.
 
@@ -90,6 +113,23 @@ class Listing(NamedTuple):
     def ids(self) -> list[str]:
         """The ids of all rows, readable or not."""
         return [job.id for job in self.jobs] + [error.job_id for error in self.unreadable]
+
+
+class JobPage(NamedTuple, Generic[RequestT, ResponseT]):
+    """A page of jobs in the order asked for; pass `last_id` as `after` for the next one."""
+
+    data: list[Job[RequestT, ResponseT]]
+    has_more: bool
+
+    @property
+    def first_id(self) -> str | None:
+        """The id of the first job; None for an empty page."""
+        return self.data[0].id if self.data else None
+
+    @property
+    def last_id(self) -> str | None:
+        """The id of the last job; None for an empty page."""
+        return self.data[-1].id if self.data else None
 
 
 def due_time(due: Due, job: Job[Any, Any]) -> int | None:

@@ -12,8 +12,7 @@ import pytest
 from jobstate import Delivery
 from jobstate import effects as fx
 from jobstate.drivers import _CALLS, Ports, perform, perform_async
-from jobstate.model import JobFilter
-from jobstate.query import Cursor, Due, PageRequest
+from jobstate.query import Cursor, Due, JobFilter, PageRequest
 from tests.support import NOW, a_job
 
 Call = tuple[str, tuple[object, ...], dict[str, Any]]

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from jobstate import JobWarning
 from jobstate.memory import AsyncMemoryRepository, MemoryRepository
-from jobstate.model import JobFilter
-from jobstate.query import PageRequest
+from jobstate.query import JobFilter, PageRequest
 from tests.support import make_world
 
 ALL, PAGE = JobFilter(), PageRequest(10, None)

@@ -14,7 +14,8 @@ from sqlalchemy import URL, Connection, Engine, MetaData, inspect, text
 from jobstate import Job, Jobs
 from jobstate.adapters.sqlalchemy import AsyncSQLAlchemyRepository, SQLAlchemyRepository, Tables, schema
 from jobstate.errors import RepositoryError
-from jobstate.model import HistoryRecord, JobFilter
+from jobstate.model import HistoryRecord
+from jobstate.query import JobFilter
 from tests import schemas
 from tests.postgresql import async_engine_of, emptied, engine_of
 from tests.sql import aiosqlite_engine, shape, sqlite_engine

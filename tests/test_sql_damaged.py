@@ -12,8 +12,8 @@ from sqlalchemy import URL, event
 from jobstate import Jobs
 from jobstate.errors import RepositoryError, UnreadableJobError
 from jobstate.lifecycle import Accepted
-from jobstate.model import Event, JobFilter, JobStatus
-from jobstate.query import Due, PageRequest
+from jobstate.model import Event, JobStatus
+from jobstate.query import Due, JobFilter, PageRequest
 from jobstate.testing.clock import ManualClock
 from jobstate.testing.contracts.samples import LATE, example, transition
 from tests.postgresql import emptied, engine_of

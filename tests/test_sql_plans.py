@@ -12,8 +12,8 @@ from sqlalchemy import URL, Connection, Engine
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
 from jobstate.adapters.sqlalchemy.prepared import Prepared
 from jobstate.adapters.sqlalchemy.statements import Reading
-from jobstate.model import JobFilter, JobStatus
-from jobstate.query import Due, PageRequest
+from jobstate.model import JobStatus
+from jobstate.query import Due, JobFilter, PageRequest
 from tests.postgresql import emptied, engine_of
 from tests.rows import EXPIRED_BY, SECOND, filled, row_id
 

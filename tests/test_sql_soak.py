@@ -20,8 +20,8 @@ from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
 from jobstate.errors import OutcomeUnknownError
 from jobstate.lifecycle import NOT_REPLAYED, replay
 from jobstate.memory import MemoryDispatcher
-from jobstate.model import Event, JobFilter
-from jobstate.query import PageRequest
+from jobstate.model import Event
+from jobstate.query import JobFilter, PageRequest
 from tests.postgresql import emptied, engine_of
 
 ROOT = Path(__file__).parent.parent

@@ -22,8 +22,8 @@ from jobstate import Job, Jobs, OutcomeUnknownError, RepositoryError, StaleJobEr
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository, Tables
 from jobstate.adapters.sqlalchemy.lines import Seen
 from jobstate.lifecycle import Accepted, creation_record
-from jobstate.model import PAYLOADS, Event, JobFilter
-from jobstate.query import Due
+from jobstate.model import PAYLOADS, Event
+from jobstate.query import Due, JobFilter
 from jobstate.testing import ManualClock
 from tests.sql import AUTOMATIC
 from tests.support import NOW, a_job

@@ -26,7 +26,6 @@ from jobstate.model import (
     HistoryRecord,
     Job,
     JobError,
-    JobFilter,
     JobResponse,
     JobStatus,
     JobWarning,
@@ -36,7 +35,7 @@ from jobstate.model import (
 )
 from jobstate.payload import encode
 from jobstate.ports import Within
-from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
+from jobstate.query import Cursor, Due, DuePage, JobFilter, Listing, PageRequest
 
 AnyJob = Job[Any, Any]
 Row = Mapping[str, Any]

@@ -9,8 +9,8 @@ from sqlite3_repository import SQLite3Repository
 
 from jobstate import Delivery, Jobs, run_job
 from jobstate.errors import UnreadableJobError
-from jobstate.model import JobFilter, JobStatus
-from jobstate.query import Cursor, Due
+from jobstate.model import JobStatus
+from jobstate.query import Cursor, Due, JobFilter
 from jobstate.testing.contracts import RepositoryContract, RepositoryRaces
 
 

@@ -9,7 +9,7 @@ from jobstate.cli.choice import add_choice, conditions, face
 from jobstate.cli.many import add_change, change
 from jobstate.cli.source import Commands, add_source, opened
 from jobstate.cli.told import add_json, tell_json
-from jobstate.model import JobPage
+from jobstate.query import JobPage
 
 Run = Callable[[argparse.Namespace], int]
 

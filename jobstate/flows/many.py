@@ -12,9 +12,9 @@ from jobstate.flows.commands import take_back
 from jobstate.flows.dispatch import hand_over
 from jobstate.flows.settle import Command, Scope, carry_out, command, judge
 from jobstate.lifecycle import Accepted, Already, apply
-from jobstate.model import AnyJob, Event, JobFilter
+from jobstate.model import AnyJob, Event
 from jobstate.payload import words_of
-from jobstate.query import PageRequest
+from jobstate.query import JobFilter, PageRequest
 
 PAGE = 200
 """Jobs that are decided and saved together."""

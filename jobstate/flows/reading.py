@@ -8,8 +8,8 @@ from jobstate.effects import Count, Flow, History, List, Load
 from jobstate.errors import InvalidInputError
 from jobstate.flows.settle import Scope
 from jobstate.flows.whole import shown
-from jobstate.model import AnyJob, HistoryRecord, JobFilter, JobPage, JobStatus, evolve
-from jobstate.query import PageRequest
+from jobstate.model import AnyJob, HistoryRecord, JobStatus, evolve
+from jobstate.query import JobFilter, JobPage, PageRequest
 
 PAGE_LIMIT = 1000
 """The most jobs on one page."""

@@ -17,10 +17,10 @@ from jobstate.errors import (
     StaleJobError,
 )
 from jobstate.lifecycle import Accepted
-from jobstate.model import PAYLOADS, AnyJob, HistoryRecord, JobFilter, JobResponse, construct, evolve
+from jobstate.model import PAYLOADS, AnyJob, HistoryRecord, JobResponse, construct, evolve
 from jobstate.payload import encode
 from jobstate.ports import AsyncWithin, Within
-from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest, due_time
+from jobstate.query import Cursor, Due, DuePage, JobFilter, Listing, PageRequest, due_time
 
 _BARE = dict.fromkeys(PAYLOADS)
 

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from jobstate.errors import RepositoryError
 from jobstate.lifecycle import Accepted
-from jobstate.model import AnyJob, HistoryRecord, JobFilter
-from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
+from jobstate.model import AnyJob, HistoryRecord
+from jobstate.query import Cursor, Due, DuePage, JobFilter, Listing, PageRequest
 
 Within = Callable[[Any], Any]
 """Called with the store's open transaction, before it commits; what it raises rolls the transaction back."""

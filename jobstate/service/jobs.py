@@ -14,13 +14,14 @@ from jobstate.flows import reading, sweeps
 from jobstate.flows.many import BulkOutcome
 from jobstate.flows.sweeps import SweepReport, Swept
 from jobstate.gather import Gatherer
-from jobstate.model import Delivery, Event, HistoryRecord, Job, JobError, JobPage
+from jobstate.model import Delivery, Event, HistoryRecord, Job, JobError
 from jobstate.model import RequestT as Request
 from jobstate.model import ResponseT as Response
 from jobstate.notices import Polling
 from jobstate.observe import Observer, listening, observed
 from jobstate.policy import Policy
 from jobstate.ports import ArtifactStore, Clock, Dispatcher, Listener, Repository, offers
+from jobstate.query import JobPage
 
 R = TypeVar("R")
 

@@ -8,8 +8,8 @@ from typing import Any
 from jobstate.errors import JobNotFoundError, OutcomeUnknownError, RepositoryError, StaleJobError, UnreadableJobError
 from jobstate.lifecycle import Accepted
 from jobstate.memory import MemoryRepository
-from jobstate.model import HistoryRecord, Job, JobFilter, JobResponse, JobStatus, evolve
-from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest, due_time
+from jobstate.model import HistoryRecord, Job, JobResponse, JobStatus, evolve
+from jobstate.query import Cursor, Due, DuePage, JobFilter, Listing, PageRequest, due_time
 
 AnyJob = Job[Any, Any]
 

@@ -10,7 +10,8 @@ from jobstate.adapters.fastapi import wire
 from jobstate.adapters.fastapi.faults import Problem, answer
 from jobstate.flows.dispatch import DISPATCH_DELAYED
 from jobstate.flows.whole import is_degraded
-from jobstate.model import AnyJob, JobPage, JobStatus
+from jobstate.model import AnyJob, JobStatus
+from jobstate.query import JobPage
 
 _FINISHED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED})
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, JsonValue
 from pydantic_core import to_json
 
-from jobstate.model import Job, JobPage, JobStatus
+from jobstate.model import Job, JobStatus
+from jobstate.query import JobPage
 
 EXAMPLE_ID = "job_V1StGXR8_Z5jdHi6B-myT"
 

@@ -22,10 +22,10 @@ from jobstate.adapters.sqlalchemy.transactions import PartOfAnother, Transaction
 from jobstate.effects import Decide, Moved
 from jobstate.errors import RepositoryError
 from jobstate.lifecycle import Accepted
-from jobstate.model import AnyJob, HistoryRecord, JobFilter
+from jobstate.model import AnyJob, HistoryRecord
 from jobstate.notices import AsyncPolling, Pace
 from jobstate.ports import AsyncListener, AsyncWithin
-from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
+from jobstate.query import Cursor, Due, DuePage, JobFilter, Listing, PageRequest
 
 R = TypeVar("R")
 Work = Callable[[Line], R]

@@ -13,8 +13,7 @@ from jobstate.adapters.sqlalchemy.repository import SQLAlchemyRepository
 from jobstate.adapters.sqlalchemy.tables import Tables
 from jobstate.errors import RepositoryError
 from jobstate.lifecycle import TABLE
-from jobstate.model import JobFilter
-from jobstate.query import PageRequest
+from jobstate.query import JobFilter, PageRequest
 
 PAGE = 1_000
 

@@ -20,10 +20,10 @@ from jobstate.adapters.sqlalchemy.transactions import PartOfAnother, Transaction
 from jobstate.effects import Decide, Moved
 from jobstate.errors import RepositoryError
 from jobstate.lifecycle import Accepted
-from jobstate.model import AnyJob, HistoryRecord, JobFilter
+from jobstate.model import AnyJob, HistoryRecord
 from jobstate.notices import Pace, Polling
 from jobstate.ports import Listener, Within
-from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
+from jobstate.query import Cursor, Due, DuePage, JobFilter, Listing, PageRequest
 
 R = TypeVar("R")
 Same = TypeVar("Same")

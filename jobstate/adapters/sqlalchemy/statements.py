@@ -23,8 +23,7 @@ from sqlalchemy import (
 from jobstate.adapters.sqlalchemy.backend import Backend
 from jobstate.adapters.sqlalchemy.codec import RECORD_COLUMNS, SNAPSHOT
 from jobstate.adapters.sqlalchemy.prepared import Prepared
-from jobstate.model import JobFilter
-from jobstate.query import Due, PageRequest
+from jobstate.query import Due, JobFilter, PageRequest
 
 Parameters = dict[str, Any]
 

@@ -17,8 +17,8 @@ from jobstate.adapters.sqlalchemy.statements import Reading
 from jobstate.adapters.sqlalchemy.tables import Tables
 from jobstate.errors import JobNotFoundError, RepositoryError, StaleJobError
 from jobstate.lifecycle import Accepted
-from jobstate.model import AnyJob, HistoryRecord, JobFilter
-from jobstate.query import Cursor, Due, DuePage, Listing, PageRequest
+from jobstate.model import AnyJob, HistoryRecord
+from jobstate.query import Cursor, Due, DuePage, JobFilter, Listing, PageRequest
 
 Batch = Sequence[Accepted]
 Answers = dict[str, RepositoryError | None]

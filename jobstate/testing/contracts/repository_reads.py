@@ -5,8 +5,8 @@ from __future__ import annotations
 from jobstate.effects import Count, DueJobs, Flow, History, List, Load, Save
 from jobstate.errors import JobNotFoundError, UnreadableJobError
 from jobstate.lifecycle.creation import creation_record
-from jobstate.model import AnyJob, Event, HistoryRecord, JobFilter, JobStatus, Lease, evolve
-from jobstate.query import Cursor, Due, DuePage, PageRequest, due_time
+from jobstate.model import AnyJob, Event, HistoryRecord, JobStatus, Lease, evolve
+from jobstate.query import Cursor, Due, DuePage, JobFilter, PageRequest, due_time
 from jobstate.testing.contracts.clauses import Capability, Contract, Hook, clause
 from jobstate.testing.contracts.samples import (
     EVERYTHING,

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from jobstate.effects import Effect, Flow, History, Insert, List, Load
 from jobstate.lifecycle import Accepted
 from jobstate.lifecycle.creation import creation_record
-from jobstate.model import AnyJob, Event, Job, JobFilter, JobStatus, evolve
-from jobstate.query import PageRequest
+from jobstate.model import AnyJob, Event, Job, JobStatus, evolve
+from jobstate.query import JobFilter, PageRequest
 from jobstate.testing.examples import filled_job
 
 LATE = 2**62

@@ -11,9 +11,10 @@ from jobstate.flows import attempts, commands, many, sweeps
 from jobstate.flows.dispatch import DISPATCH_DELAYED
 from jobstate.flows.settle import Dispatching, Scope
 from jobstate.lifecycle import Draft, Facts
-from jobstate.model import AnyJob, Delivery, Event, JobError, JobFilter, JobResponse, JobStatus
+from jobstate.model import AnyJob, Delivery, Event, JobError, JobResponse, JobStatus
 from jobstate.payload import json_object
 from jobstate.policy import Policy
+from jobstate.query import JobFilter
 from jobstate.testing.explorer.space import Actor
 from jobstate.testing.explorer.world import Choose, Take, World
 

@@ -11,9 +11,9 @@ from typing import Any, TypeVar, cast
 from jobstate.effects import Flow, IdKind, NewId
 from jobstate.errors import JobstateError
 from jobstate.memory import AsyncMemoryArtifactStore, MemoryArtifactStore
-from jobstate.model import AnyJob, HistoryRecord, JobFilter
+from jobstate.model import AnyJob, HistoryRecord
 from jobstate.policy import Policy
-from jobstate.query import PageRequest
+from jobstate.query import JobFilter, PageRequest
 from jobstate.service import AsyncJobs, Jobs
 from jobstate.testing.clock import ManualClock
 from jobstate.testing.stateful.faults import READS, FaultyPort
