@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from tests.valkey import valkey
 from tests.wire import Wire
 
 __all__ = ["engines", "server", "valkey"]
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: one more than there are cores, for some of the tests wait for a server or for a time to come."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")

@@ -217,6 +217,7 @@ def delivery(run: int = 1) -> Delivery:
     return Delivery(job_id=JOB, run=run)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_is_for_later_does_not_come_before(engine: type[Worked], place: str) -> None:
     """And comes then."""
@@ -231,6 +232,7 @@ def test_what_is_for_later_does_not_come_before(engine: type[Worked], place: str
         worked.stop()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_was_revoked_is_not_delivered(engine: type[Worked], place: str) -> None:
     """Where the engine can: Celery's workers must run when they are told; Dramatiq has no such thing."""

@@ -83,6 +83,7 @@ def python(code: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str
 # The page
 
 
+@pytest.mark.full
 def test_the_page_shows_what_the_commands_print(tmp_path: Path) -> None:
     page = console.PAGE.read_text()
     assert console.comparable(console.written(page, tmp_path)) == console.comparable(page)

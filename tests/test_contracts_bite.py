@@ -100,6 +100,7 @@ def test_a_broken_dispatcher_is_caught_by_its_clause(
     assert found == set() if not number else number in found, found
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("broken", "number"), [(Delaying, ""), *DELAYING])
 def test_a_dispatcher_that_delays_in_a_wrong_way_is_caught_by_its_clause(
     broken: type[Delaying], number: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -98,6 +98,7 @@ def test_code_in_the_documents_runs_and_prints_what_it_says(
     assert [line for line in _shown(page, code) if line not in done.stdout.splitlines()] == []
 
 
+@pytest.mark.full
 def test_the_dispatcher_of_its_page_keeps_its_contract(tmp_path: Path) -> None:
     write_files(ROOT / "docs" / "write-a-dispatcher.md", tmp_path)
     done = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_spool.py")

@@ -43,6 +43,7 @@ def dispatcher_of(engine: str, url: str) -> Dispatcher:
     return RQDispatcher(RQEngine.queue(url), task="rq_worker.run")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("engine", ["celery", "dramatiq", "rq"])
 def test_the_worker_of_the_page_runs_jobs_and_stops(engine: str, server: URL, valkey: Valkey, tmp_path: Path) -> None:
     module, command = section(engine)

@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import URL
@@ -17,11 +16,7 @@ from jobstate.model import Event
 from tests.engines.registry import ENGINES, VARIANTS
 from tests.engines.scene import ENDPOINT, ORG, Scene, scene_of
 
-
-def _some(names: list[str]) -> list[Any]:
-    """One of them in every run, the others where all of it is run."""
-    return [name if name == "database" else pytest.param(name, marks=pytest.mark.full) for name in names]
-
+pytestmark = pytest.mark.full
 
 CARRIERS = [name for name, engine in ENGINES.items() if engine.has_deliveries]
 BROKERS = [name for name, engine in ENGINES.items() if engine.has_broker]
@@ -35,7 +30,7 @@ def scene(engine: str, server: URL, tmp_path: Path) -> Iterator[Scene]:
         yield made
 
 
-@pytest.mark.parametrize("engine", _some([*ENGINES, *VARIANTS]))
+@pytest.mark.parametrize("engine", [*ENGINES, *VARIANTS])
 def test_what_a_deploy_interrupts_is_queued_again_with_its_budget_intact(scene: Scene) -> None:
     (job_id,) = scene.create(gate="never")
     worker = scene.workers.start()
@@ -53,7 +48,7 @@ def test_what_a_deploy_interrupts_is_queued_again_with_its_budget_intact(scene: 
     assert scene.job(job_id).attempts_used == 1
 
 
-@pytest.mark.parametrize("engine", _some([*ENGINES]))
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_worker_that_stands_still_past_its_lease_is_fenced_out(scene: Scene) -> None:
     """Its job is run by another, and its late result is dropped."""
     (job_id,) = scene.create(gate="open")
@@ -72,7 +67,7 @@ def test_a_worker_that_stands_still_past_its_lease_is_fenced_out(scene: Scene) -
     assert scene.job(job_id).attempt_count == 2
 
 
-@pytest.mark.parametrize("engine", _some(CARRIERS))
+@pytest.mark.parametrize("engine", CARRIERS)
 def test_late_repeated_and_lost_deliveries_are_harmless(scene: Scene) -> None:
     ids = scene.create(10)
     dispatcher = scene.dispatcher
@@ -89,10 +84,10 @@ def test_late_repeated_and_lost_deliveries_are_harmless(scene: Scene) -> None:
     assert {scene.job(job_id).attempt_count for job_id in ids} == {1}
 
 
-@pytest.mark.parametrize("engine", _some(BROKERS))
-@pytest.mark.parametrize("new", [5, pytest.param(100, marks=pytest.mark.full)])
-def test_a_broker_that_is_down_delays_and_loses_nothing(scene: Scene, new: int) -> None:
+@pytest.mark.parametrize("engine", BROKERS)
+def test_a_broker_that_is_down_delays_and_loses_nothing(scene: Scene) -> None:
     """Callers are told, and one sweep brings all of it to the workers once the broker is back."""
+    new = 100
     cancelled = [scene.jobs.cancel(job_id).id for job_id in scene.create(new // 5)]
     scene.engine.stop()
 
@@ -111,7 +106,6 @@ def test_a_broker_that_is_down_delays_and_loses_nothing(scene: Scene, new: int) 
     scene.check([job.id for job in answers])
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("engine", ENGINES)
 def test_many_jobs_outlive_killed_workers_and_a_restart_of_the_broker(scene: Scene) -> None:
     soak(scene, jobs=500, kills=5, restarts=1 if scene.engine.has_broker else 0)

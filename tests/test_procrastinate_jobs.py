@@ -338,6 +338,7 @@ def test_an_async_handler_that_a_stop_interrupts_is_given_back(server: URL) -> N
     made.dispose()
 
 
+@pytest.mark.full
 def test_what_a_killed_worker_leaves_in_doing_holds_nothing_up(server: URL, tmp_path: Path) -> None:
     """The lease and the sweep bring the job to another worker; a host that repeats the old task does no harm."""
     with scene_of(ProcrastinateEngine(tmp_path), server, tmp_path) as scene:

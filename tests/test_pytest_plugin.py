@@ -98,7 +98,7 @@ def test_the_option_wins_over_the_ini_file(suite: pytest.Pytester) -> None:
 
 @pytest.mark.parametrize("text", ["101", "-1", "most", "nan"])
 def test_a_threshold_that_is_no_percentage_is_an_error_that_names_the_limit(suite: pytest.Pytester, text: str) -> None:
-    result = suite.runpytest_subprocess(f"--jobstate-table-fail-under={text}")
+    result = suite.runpytest_inprocess(f"--jobstate-table-fail-under={text}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"*jobstate-table-fail-under: a percentage from 0 to 100 is needed, not '{text}'"])
 
@@ -121,6 +121,7 @@ def test_a_suite_without_tests_keeps_its_exit_status(pytester: pytest.Pytester) 
     assert pytester.runpytest_inprocess("--jobstate-table-fail-under=100").ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
+@pytest.mark.full
 def test_what_the_workers_exercise_is_added_up(suite: pytest.Pytester) -> None:
     """A test for each of two workers: the threshold is reached by both together only, and no worker judges by itself."""
     pytest.importorskip("xdist")

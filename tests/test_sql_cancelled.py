@@ -104,7 +104,15 @@ async def cancelled_after(steps: int, operation: Awaitable[None]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("driver", ["psycopg async", "psycopg async direct", "asyncpg", "asyncpg direct"])
+@pytest.mark.parametrize(
+    "driver",
+    [
+        pytest.param("psycopg async", marks=pytest.mark.full),
+        "psycopg async direct",
+        "asyncpg",
+        pytest.param("asyncpg direct", marks=pytest.mark.full),
+    ],
+)
 @pytest.mark.parametrize("ask", ASKS, ids=lambda ask: ask.__name__)
 def test_a_cancelled_task_leaves_nothing_behind(
     truth: Truth, driver: str, ask: Ask, tmp_path: Path, request: pytest.FixtureRequest

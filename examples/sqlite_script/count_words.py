@@ -6,7 +6,7 @@ python count_words.py FOLDER [DATABASE]
 import sys
 from pathlib import Path
 
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine
 
 from jobstate import Context, JobFailed, Jobs
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
@@ -23,9 +23,9 @@ def count(request: dict[str, str], context: Context) -> dict[str, int]:
         raise JobFailed("unreadable", str(error)) from error
 
 
-def open_jobs(database: Path) -> Jobs:
-    """The jobs in a SQLite file."""
-    repository = SQLAlchemyRepository(create_engine(f"sqlite:///{database}"))
+def jobs_in(database: Engine) -> Jobs:
+    """The jobs in a database, which may be empty."""
+    repository = SQLAlchemyRepository(database)
     repository.create_schema()
     return Jobs(repository)
 
@@ -54,7 +54,9 @@ def lines(jobs: Jobs) -> list[str]:
 
 if __name__ == "__main__":
     folder, database = Path(sys.argv[1]), Path((sys.argv[2:] or ["words.sqlite"])[0])
-    jobs = open_jobs(database)
+    engine = create_engine(f"sqlite:///{database}")
+    jobs = jobs_in(engine)
     enlist(jobs, folder)
     work(jobs)
     print(*lines(jobs), sep="\n")
+    engine.dispose()
