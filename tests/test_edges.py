@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from jobstate import Event, JobStatus, Policy, allowed_events, decide, explain
-from jobstate.lifecycle import Accepted, Already, may_be_forgotten
+from jobstate.lifecycle import Accepted, Already, Refused, may_be_forgotten
 from tests.filled import AT, T, facts_for, filled_job
 
 ENDED = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
@@ -37,6 +37,14 @@ def test_the_lease_that_an_ended_job_kept_holds_up_no_expiry(status: JobStatus) 
     assert job.lease.expires_at is not None
     assert job.lease.expires_at > AT
     assert isinstance(decide(job, Event.EXPIRE, AT), Accepted)
+
+
+def test_what_is_too_early_to_expire_is_told_when_it_may() -> None:
+    job = filled_job(JobStatus.QUEUED, expires_at=AT + 1)
+    answer = decide(job, Event.EXPIRE, AT)
+    assert isinstance(answer, Refused)
+    assert (answer.code, answer.words, answer.wait_until) == ("not_due", f"it expires at {AT + 1}, now is {AT}", AT + 1)
+    assert isinstance(decide(job, Event.EXPIRE, AT + 1), Accepted)
 
 
 def test_a_repeat_says_of_which_job_event_and_status_it_is() -> None:

@@ -12,6 +12,8 @@ import pytest
 from jobstate import (
     ArtifactError,
     Attempt,
+    Delivery,
+    Event,
     IdempotencyConflictError,
     InvalidInputError,
     JobError,
@@ -22,8 +24,9 @@ from jobstate import (
     Policy,
     StaleJobError,
 )
+from jobstate.effects import Load
 from jobstate.errors import BulkStoppedError, UnreadableJobError
-from jobstate.flows import many
+from jobstate.flows import attempts, commands, many
 from jobstate.flows.dispatch import DISPATCH_DELAYED
 from jobstate.flows.settle import TRIES, Dispatching, Scope
 from jobstate.memory import MemoryRepository
@@ -236,6 +239,14 @@ def test_a_command_answers_with_the_request_if_it_is_asked_for(world: World, ask
     assert world.ours.cancel(job.id, include_request=asked).request == expected
     assert world.ours.retry(job.id, include_request=asked).request == expected
     assert world.jobs.start(world.row(job.id).delivery, include_request=asked).job.request == expected
+
+
+def test_flows_that_are_not_told_load_a_request_only_for_who_will_run_it() -> None:
+    scope = Scope(Policy(), ORG)
+    assert next(commands.change(scope, "job", Event.CANCEL)) == Load("job", ORG, include_request=False)
+    assert next(attempts.start(scope, Delivery(job_id="job", run=1), lambda job: None)) == Load(
+        "job", ORG, include_request=True
+    )
 
 
 @pytest.mark.parametrize(("request_too", "response_too"), [(True, False), (False, True)])

@@ -33,12 +33,12 @@ def create(scope: Scope, draft: Draft, actor: str | None = None) -> Flow[AnyJob]
 def _insert(scope: Scope, job: AnyJob, actor: str | None) -> Flow[AnyJob]:
     """Store the row once. Repeating it after a lost answer finds the own row by its id; till then nothing else is said."""
     doubt: OutcomeUnknownError | None = None
+    early = not_before(job, job.created_at)
     within = scope.dispatching is Dispatching.WITHIN and job.dispatch_pending and scope.takes(job, job.created_at)
     for _ in range(TRIES):
         name = task_name(job) if within else None
         new = job if name is None else mark_created(job, name)
         try:
-            early = None if name is None else not_before(job, job.created_at)
             return (yield from Insert(new, creation_record(new, actor), name, early)) or new
         except OutcomeUnknownError as error:
             doubt = error
