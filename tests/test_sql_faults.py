@@ -31,7 +31,11 @@ AnySide = SyncSide | AsyncSide
 RESPONSE = JobResponse[Any](status_code=200, body={"total": 1})
 
 
-@pytest.fixture(params=POSTGRESQL)
+IN_EVERY_RUN = ("psycopg", "asyncpg direct")
+"""Each colour, and each way to the driver, once."""
+
+
+@pytest.fixture(params=[name if name in IN_EVERY_RUN else pytest.param(name, marks=pytest.mark.full) for name in POSTGRESQL])
 def driver(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
