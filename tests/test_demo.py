@@ -47,7 +47,9 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
     def run(*arguments: str, cwd: Path) -> Done:
         monkeypatch.chdir(cwd)
-        return Done(main([*arguments]), *capsys.readouterr())
+        code = main([*arguments])
+        told = capsys.readouterr()
+        return Done(code, told.out, told.err)
 
     return run
 
