@@ -37,7 +37,8 @@ What starts processes or servers, reads the source as it stands, takes long, or 
 ON_IMPORT = {
     "lifecycle": "words table matrix changes edges retry_reset lifecycle_properties errors fencing creates tenants docs",
     "policy": "policy model clocks sweeps cleanup deliveries dispatch lifecycle_properties hostile",
-    "flows": "attempts bulk bulk_edges cleanup deliveries dispatch fencing flow_words listing lost_answers sweeps tenants",
+    "flows": "attempts bulk bulk_edges cleanup deliveries dispatch fencing flow_words listing lost_answers parts sweeps "
+    "tenants",
     "drivers": "attempts drivers listing deliveries dispatch creates cleanup sweeps fencing transactional",
     "memory": "listing creates hostile dispatch contracts cleanup flow_words memory",
 }

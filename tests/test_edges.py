@@ -8,7 +8,7 @@ import pytest
 
 from jobstate import Event, JobStatus, Policy, allowed_events, decide, explain
 from jobstate.lifecycle import Accepted, Already, Refused, may_be_forgotten
-from tests.filled import AT, T, facts_for, filled_job
+from tests.filled import AT, TOKEN, T, facts_for, filled_job
 
 ENDED = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 KEEPS = Policy(forget_after=timedelta(seconds=90))
@@ -37,6 +37,14 @@ def test_the_lease_that_an_ended_job_kept_holds_up_no_expiry(status: JobStatus) 
     assert job.lease.expires_at is not None
     assert job.lease.expires_at > AT
     assert isinstance(decide(job, Event.EXPIRE, AT), Accepted)
+
+
+@pytest.mark.parametrize("progress", [0, 1, 0.5])
+def test_progress_may_be_a_whole_number(progress: float) -> None:
+    job = filled_job(JobStatus.IN_PROGRESS, result_digest=None)
+    answer = decide(job, Event.HEARTBEAT, AT, token=TOKEN, progress=progress)
+    assert isinstance(answer, Accepted)
+    assert answer.changes["progress"] == progress
 
 
 def test_what_is_too_early_to_expire_is_told_when_it_may() -> None:

@@ -214,7 +214,8 @@ def test_a_bulk_command_that_stops_says_what_was_made_and_why(world: World, monk
 
 
 def test_a_scope_has_no_more_ports_than_it_is_told() -> None:
-    assert Scope(Policy()) == Scope(Policy(), None, Dispatching.NEVER, has_artifacts=False, shares_sweeps=False, bound=False)
+    none: dict[str, bool] = dict.fromkeys(["has_artifacts", "shares_sweeps", "delays", "bound"], False)
+    assert Scope(Policy()) == Scope(Policy(), None, Dispatching.NEVER, **none)
 
 
 def test_what_became_of_a_job_is_told_in_these_words() -> None:

@@ -12,7 +12,7 @@ save, and is looked for at every reload. `doubt` is the version at which a save 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -65,7 +65,7 @@ class Command:
 
     event: Event
     operation: str
-    facts: Facts = field(default_factory=lambda: Facts())
+    facts: Facts
     actor: str | None = None
     reason: str | None = None
 
