@@ -75,4 +75,5 @@ def _in_a_fork(mutant: Mutant, tests: list[str], quick: WithinBudget, folder: st
     give_time(SECONDS)
     sys.meta_path.insert(0, Mutated(mutant))
     code = pytest.main([*options(f"{folder}/{os.getpid()}"), *tests], plugins=[quick])
-    return Status.SURVIVED if code is pytest.ExitCode.OK else Status.KILLED
+    untested = code is pytest.ExitCode.NO_TESTS_COLLECTED
+    return Status.UNTESTED if untested else Status.SURVIVED if code is pytest.ExitCode.OK else Status.KILLED
