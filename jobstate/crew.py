@@ -9,7 +9,7 @@ from threading import Condition, RLock, Thread
 from typing import Any, Generic, Protocol, TypeVar
 
 from jobstate.context import AsyncContext, Context
-from jobstate.telling import RunFate, RunResult, give_back
+from jobstate.telling import RunFate, RunResult, async_give_back, give_back
 
 logger = logging.getLogger("jobstate.crew")
 
@@ -209,7 +209,7 @@ class AsyncCrew(Generic[T]):
             self.more.notify()
 
     async def stop(self, grace: float) -> None:
-        """As `Crew.stop`. A handler that swallows its cancellation is left behind; its lease will run out."""
+        """As `Crew.stop`. A handler that swallows its cancellation is left behind, and its job given back."""
         async with self.changed:
             self.closed = True
             for context in self._running.values():
@@ -222,11 +222,17 @@ class AsyncCrew(Generic[T]):
                 task.cancel()
             if left:
                 await asyncio.wait(left, timeout=max(grace, LEAST_GRACE))
+            for context in list(self._running.values()):
+                _ = await async_give_back(context.attempt)
         await self.tell()
 
     async def _work(self, number: int, run: AsyncRun[T]) -> None:
-        while (item := await self._next()) is not None:
-            await self._run(number, item, run)
+        try:
+            while (item := await self._next()) is not None:
+                await self._run(number, item, run)
+        except asyncio.CancelledError:
+            await self.tell()
+            raise
 
     async def _run(self, number: int, item: T, run: AsyncRun[T]) -> None:
         try:  # gathered, so that a cancelled worker cancels it, and is not hurt by whatever it raises

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from jobstate import AsyncContext, AsyncJobs, DispatchError, Job
+from jobstate import AsyncContext, AsyncJobs, DispatchError, Job, LeaseLostError, crew
 from jobstate.flows.dispatch import DISPATCH_DELAYED
 from jobstate.inprocess import AsyncioDispatcher
 from jobstate.memory import AsyncMemoryRepository
@@ -380,3 +381,32 @@ def test_a_handler_that_exits_leaves_the_loop_gives_its_job_back_and_takes_no_wo
         row = runner.run(service.row(job))
         assert (row.status, row.give_backs) == ("completed", 1)
         runner.run(service.dispatcher.stop())
+
+
+def test_a_job_whose_handler_swallows_its_cancellation_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "LEAST_GRACE", 0.001)
+
+    async def scenario() -> None:
+        service = Service(workers=1)
+        contexts = asyncio.Queue[AsyncContext]()
+        go = asyncio.Event()
+
+        async def handle(request: Any, context: AsyncContext) -> Any:
+            contexts.put_nowait(context)
+            while not go.is_set():
+                with suppress(asyncio.CancelledError):
+                    await go.wait()
+            return "late"
+
+        async with service.dispatcher.running(service.jobs, handle, grace=0):
+            job = await service.create()
+            context = await contexts.get()
+        row = await service.row(job)
+        assert (row.status, row.give_backs, row.lease) == ("queued", 1, None)
+        with pytest.raises(LeaseLostError):
+            await context.heartbeat()
+        go.set()
+        await service.dispatcher.join()
+        assert await service.row(job) == row
+
+    in_a_loop(scenario)
