@@ -402,10 +402,12 @@ def test_a_job_whose_handler_swallows_its_cancellation_is_given_back(monkeypatch
             job = await service.create()
             context = await contexts.get()
         row = await service.row(job)
-        assert (row.status, row.give_backs, row.lease) == ("queued", 1, None)
-        with pytest.raises(LeaseLostError):
-            await context.heartbeat()
-        go.set()
+        try:
+            assert (row.status, row.give_backs, row.lease) == ("queued", 1, None)
+            with pytest.raises(LeaseLostError):
+                await context.heartbeat()
+        finally:
+            go.set()
         await service.dispatcher.join()
         assert await service.row(job) == row
 
