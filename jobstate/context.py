@@ -17,6 +17,7 @@ from jobstate.alarms import ALARMS
 from jobstate.attempt import AsyncAttempt, Attempt
 from jobstate.errors import LeaseLostError
 from jobstate.model import Job, JobWarning
+from jobstate.payload import said
 
 logger = logging.getLogger("jobstate.worker")
 
@@ -61,7 +62,7 @@ class Context(_Signals):
 
     def warn(self, code: str, message: str, details: dict[str, JsonValue] | None = None) -> None:
         """Put a warning on the job, for whoever reads it. Raises LeaseLostError when the work is in vain."""
-        self._tell(None, (JobWarning(code=code, message=message, details=details),))
+        self._tell(None, (said(JobWarning, code, message, details),))
 
     def artifact(self, name: str) -> bytes:
         """A part of the request that was put into the artifact store."""
@@ -149,7 +150,7 @@ class AsyncContext(_Signals):
 
     async def warn(self, code: str, message: str, details: dict[str, JsonValue] | None = None) -> None:
         """As `Context.warn`."""
-        await self._tell(None, (JobWarning(code=code, message=message, details=details),))
+        await self._tell(None, (said(JobWarning, code, message, details),))
 
     async def artifact(self, name: str) -> bytes:
         """As `Context.artifact`."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from threading import Condition, RLock, Thread
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from jobstate.context import AsyncContext, Context
-from jobstate.telling import RunFate, RunResult, give_back
+from jobstate.telling import RunFate, RunResult, async_give_back, give_back
 
 logger = logging.getLogger("jobstate.crew")
 
 T = TypeVar("T")
 Run = Callable[[T, Callable[[Context], None]], RunResult]
 """Runs one to its end; is given what to call with its context when it has begun."""
-AsyncRun = Callable[[T, Callable[[AsyncContext], None]], Awaitable[RunResult]]
+AsyncRun = Callable[[T, Callable[[AsyncContext], None]], Coroutine[Any, Any, RunResult]]
 
 LEAST_GRACE = 1.0
 """Seconds that a cancelled task has at least."""
@@ -155,7 +155,14 @@ class Crew(Generic[T]):
 
 
 class AsyncCrew(Generic[T]):
-    """Tasks of the running event loop; else as `Crew`."""
+    """Tasks of the running event loop; else as `Crew`.
+
+    What one runs is a task of its own: whatever ends that, or cancels it, ends that job alone. KeyboardInterrupt and SystemExit
+    leave the loop, too, as asyncio has it; if the loop runs on, so does the crew.
+
+    Attributes:
+        hands: how many workers live; fewer once somebody else has cancelled one.
+    """
 
     def __init__(self, workers: int, source: Source[T]) -> None:
         if workers < 1:
@@ -165,6 +172,7 @@ class AsyncCrew(Generic[T]):
         self.more = asyncio.Condition(lock)
         self.closed = False
         self.busy = 0
+        self.hands = workers
         self._workers = workers
         self._source = source
         self._resting = 0
@@ -177,7 +185,12 @@ class AsyncCrew(Generic[T]):
         if self._tasks:
             raise RuntimeError("its workers were started before: make another one")
         for number in range(self._workers):
-            self._tasks.append(asyncio.create_task(self._work(number, run), name=f"jobstate-{number}"))
+            hand = asyncio.create_task(self._work(number, run), name=f"jobstate-{number}")
+            hand.add_done_callback(self._leave)
+            self._tasks.append(hand)
+
+    def _leave(self, _: asyncio.Task[None]) -> None:
+        self.hands -= 1
 
     async def notify(self) -> None:
         """As `Crew.notify`."""
@@ -196,7 +209,7 @@ class AsyncCrew(Generic[T]):
             self.more.notify()
 
     async def stop(self, grace: float) -> None:
-        """As `Crew.stop`. A handler that swallows its cancellation is left behind; its lease will run out."""
+        """As `Crew.stop`. A handler that swallows its cancellation is left behind, and its job given back."""
         async with self.changed:
             self.closed = True
             for context in self._running.values():
@@ -209,27 +222,32 @@ class AsyncCrew(Generic[T]):
                 task.cancel()
             if left:
                 await asyncio.wait(left, timeout=max(grace, LEAST_GRACE))
+            for context in list(self._running.values()):
+                _ = await async_give_back(context.attempt)
         await self.tell()
 
     async def _work(self, number: int, run: AsyncRun[T]) -> None:
-        while (item := await self._next()) is not None:
+        try:
+            while (item := await self._next()) is not None:
+                await self._run(number, item, run)
+        except asyncio.CancelledError:
+            await self.tell()
+            raise
+
+    async def _run(self, number: int, item: T, run: AsyncRun[T]) -> None:
+        try:  # gathered, so that a cancelled worker cancels it, and is not hurt by whatever it raises
+            (result,) = await asyncio.gather(run(item, lambda context: self._note(number, context)), return_exceptions=True)
+        finally:
+            self._running.pop(number, None)
+            self.busy -= 1
+        if isinstance(result, BaseException):
+            logger.error("a job was not run to its end; its worker goes on", exc_info=result)
             result = RunResult(RunFate.GIVEN_BACK)
-            try:
-                result = await run(item, lambda context: self._note(number, context))
-            except asyncio.CancelledError:
-                if (task := asyncio.current_task()) is None or task.cancelling():
-                    raise
-                logger.warning("a handler cancelled itself; its worker goes on")
-            except Exception:
-                logger.exception("a job was not run to its end; its worker goes on")
-            finally:
-                self._running.pop(number, None)
-                self.busy -= 1
-            async with self.changed:
-                self._source.done(item, result)
-                if result.fate is RunFate.RETURNED:
-                    self.more.notify()
-                self.changed.notify_all()
+        async with self.changed:
+            self._source.done(item, result)
+            if result.fate is RunFate.RETURNED:
+                self.more.notify()
+            self.changed.notify_all()
 
     async def _next(self) -> T | None:
         async with self.changed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from math import isfinite
 from typing import Any, Generic, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -86,12 +87,27 @@ def _encode(adapter: TypeAdapter[Any], field: str, value: object) -> Any:
     except Exception as error:
         raise _fault(field, error) from None
     encoded = json_value(field, plain)
+    text = encode(encoded)
+    if "null" in text:
+        json_value(field, _with_numbers(encoded, adapter.dump_python(checked, by_alias=True)))
     try:
-        adapter.validate_json(encode(encoded))
+        adapter.validate_json(text)
     except Exception as error:
         words = "what is stored could not be read back: give the type the same form for reading and writing"
         raise InvalidInputError(field, f"{words} ({_fault(field, error)})") from None
     return encoded
+
+
+def _with_numbers(plain: Any, value: object) -> Any:
+    """The JSON of a value, with NaN and infinities where pydantic has written null: where the type says nothing of numbers."""
+    if plain is None and isinstance(value, float) and not isfinite(value):
+        return value
+    if isinstance(plain, dict) and isinstance(value, dict):
+        pairs = zip(cast("dict[str, Any]", plain).items(), cast("Any", value).values(), strict=False)
+        return {key: _with_numbers(item, each) for (key, item), each in pairs}
+    if isinstance(plain, list) and isinstance(value, (list, tuple, set, frozenset)):
+        return [_with_numbers(*pair) for pair in zip(cast("Any", plain), cast("Any", value), strict=False)]
+    return cast("Any", plain)
 
 
 def _decode(adapter: TypeAdapter[Any], field: str, value: Any) -> Any:

@@ -260,7 +260,11 @@ def _told(stop: Callable[[], None]) -> Generator[None]:
 
 
 class AsyncWorker:
-    """`Worker`, awaited: in tasks of the running event loop."""
+    """`Worker`, awaited: in tasks of the running event loop, a job's own for each.
+
+    A job whose task is cancelled, or ended by a BaseException, is given back. KeyboardInterrupt and SystemExit of a handler
+    leave the event loop, too: `asyncio.run` then cancels `run`, which stops in good order.
+    """
 
     def __init__(self, jobs: AsyncJobs, handler: AsyncHandler, **options: Unpack[Working]) -> None:
         self._settings = _settings(options, 100)
@@ -341,8 +345,9 @@ class AsyncWorker:
 
     def _idle(self) -> int:
         """How many hands are free; none while as many ends as there are hands wait to be told."""
-        concurrency = self._settings.concurrency
-        return 0 if len(self._endings) >= concurrency else concurrency - self._crew.busy - len(self._taken.attempts)
+        if len(self._endings) >= self._settings.concurrency:
+            return 0
+        return max(0, self._crew.hands - self._crew.busy - len(self._taken.attempts))
 
     async def _wait(self) -> None:
         left = self._pause()

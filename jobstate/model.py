@@ -87,7 +87,7 @@ def _unicode(value: str) -> str:
 def _storable(value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
     try:
         from_json(json.dumps([[[value]]], ensure_ascii=False, allow_nan=False))  # three deep, as in a row or a record
-    except (ValueError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"this is not JSON that every store can hold: {error}") from None
     return value
 

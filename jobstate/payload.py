@@ -20,6 +20,11 @@ from jobstate.model import Artifact, JobError, JobResponse, JobWarning, construc
 DEPTH = 200
 """How deep a payload may be nested: what pydantic's JSON parser takes, wherever it is called from."""
 
+DIGITS = 4300
+"""How many digits an integer may have: what Python and pydantic's JSON parser read."""
+
+_TOO_LONG = 10**DIGITS
+
 ARTIFACT_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
 
@@ -38,7 +43,8 @@ def json_value(field: str, value: Any) -> Any:
     """A copy of a JSON value that shares nothing with it.
 
     Raises InvalidInputError, naming the place, for what would not come back from a store as it is: other types than JSON's,
-    keys that are no strings, NaN and infinities, halves of surrogate pairs, cycles, and depths that Python cannot encode.
+    keys that are no strings, NaN and infinities, integers of more than DIGITS digits, halves of surrogate pairs, cycles, depths
+    that Python cannot encode, and what raises when it is read.
     """
     try:
         text = encode(value)
@@ -58,10 +64,16 @@ def json_value(field: str, value: Any) -> Any:
 
 
 def _faults(place: str, value: object) -> Iterator[tuple[str, str]]:
+    kind = type(value).__name__
     if isinstance(value, dict):
-        for key, item in cast("dict[object, object]", value).items():
+        try:
+            items = list(cast("dict[object, object]", value).items())
+        except Exception as error:
+            yield place, f"{kind} cannot be read ({words_of(error)}): give a dict"
+            return
+        for key, item in items:
             if not isinstance(key, str):
-                yield place, f"key {key!r} is {type(key).__name__}, a JSON object has strings as keys"
+                yield place, f"key {_shown(key)} is {type(key).__name__}, a JSON object has strings as keys"
             else:
                 yield from _faults(place, key) if not _is_unicode(key) else _faults(f"{place}.{key}", item)
     elif isinstance(value, list):
@@ -73,8 +85,11 @@ def _faults(place: str, value: object) -> Iterator[tuple[str, str]]:
     elif isinstance(value, float):
         if value != value or value in (float("inf"), float("-inf")):
             yield place, f"{value} is not a JSON number: give a finite one, or null"
-    elif value is not None and not isinstance(value, int):
-        yield place, f"{type(value).__name__} is not a JSON type: give an object, array, string, number, boolean or null"
+    elif isinstance(value, int):
+        if abs(value) >= _TOO_LONG:
+            yield place, f"it has more than {DIGITS} digits: give a string"
+    elif value is not None:
+        yield place, f"{kind} is not a JSON type: give an object, array, string, number, boolean or null"
 
 
 def _is_unicode(text: str) -> bool:
@@ -87,9 +102,14 @@ def _is_unicode(text: str) -> bool:
 
 def json_object(field: str, value: object) -> dict[str, Any]:
     """The same for a JSON object."""
+    kind = type(value).__name__
     if not isinstance(value, Mapping):
-        raise InvalidInputError(field, f"a JSON object (a mapping) is needed, not {type(value).__name__}")
-    return cast("dict[str, Any]", json_value(field, dict(cast("Mapping[str, Any]", value))))
+        raise InvalidInputError(field, f"a JSON object (a mapping) is needed, not {kind}")
+    try:
+        plain = dict(cast("Mapping[str, Any]", value))
+    except Exception as error:
+        raise InvalidInputError(field, f"{kind} cannot be read ({words_of(error)}): give a dict") from None
+    return cast("dict[str, Any]", json_value(field, plain))
 
 
 def check_artifacts(field: str, artifacts: Mapping[str, bytes] | None) -> dict[str, bytes]:
@@ -164,12 +184,32 @@ def words_of(error: BaseException) -> str:
     """What an exception says, as text that can be stored, at most 10,000 characters of it; its type when it says nothing."""
     try:
         words = str(error)
-    except Exception:
+    except BaseException:  # whatever it is, it is no reason to lose the attempt
         words = ""
-    return (words or type(error).__name__).encode(errors="backslashreplace").decode()[:10_000]
+    return _escaped(words or type(error).__name__)[:10_000]
+
+
+def _escaped(words: str) -> str:
+    """Words that came from anywhere, such as the name of a file, as valid Unicode."""
+    return words.encode(errors="backslashreplace").decode()
 
 
 E = TypeVar("E", JobError, JobWarning)
+
+
+def said(kind: type[E], code: str, message: str, details: dict[str, Any] | None) -> E:
+    """An error or warning in a handler's words, escaped as those of `words_of`; of details that are not JSON, what is wrong.
+
+    Raises InvalidInputError for another code or message than can be stored.
+    """
+    words = _escaped(message) if isinstance(message, str) else message  # pyright: ignore[reportUnnecessaryIsInstance]
+    try:
+        return kind(code=code, message=words, details=details)
+    except ValidationError as error:
+        fault = invalid_input(error)
+        if not fault.field.startswith("details"):
+            raise fault from None
+    return kind(code=code, message=words, details={"invalid_details": words_of(fault)})
 
 
 def rebuilt(field: str, value: E, kind: type[E]) -> E:
@@ -193,8 +233,13 @@ def fault_of(fault: Mapping[str, Any], place: Sequence[str]) -> InvalidInputErro
     field, words = ".".join(place) or "value", fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "missing":
         return InvalidInputError(field, words)
+    return InvalidInputError(field, f"{words} (got {_shown(fault['input'])})")
+
+
+def _shown(value: object) -> str:
+    """A value in at most 80 characters; its type when it cannot be shown."""
     try:
-        given = repr(fault["input"])
+        given = repr(value)
     except Exception:
-        given = type(fault["input"]).__name__
-    return InvalidInputError(field, f"{words} (got {given if len(given) <= 80 else given[:77] + '...'})")
+        given = type(value).__name__
+    return given if len(given) <= 80 else given[:77] + "..."

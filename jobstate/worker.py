@@ -17,7 +17,7 @@ from jobstate.context import AsyncContext, Context
 from jobstate.errors import InvalidInputError, JobNotFoundError, LeaseLostError, TransitionError
 from jobstate.model import Delivery, JobError, JobStatus
 from jobstate.observe import Listeners
-from jobstate.payload import words_of
+from jobstate.payload import said, words_of
 from jobstate.service import AsyncJobs, Jobs
 from jobstate.telling import GIVEN_BACK_TOO_OFTEN as GIVEN_BACK_TOO_OFTEN  # what an engine's adapter asks for, in one place
 from jobstate.telling import RunFate as RunFate
@@ -47,13 +47,17 @@ def check_handler(handler: object) -> None:
 
 
 class JobFailed(Exception):  # noqa: N818  # what a handler says, not what went wrong with it
-    """Raised by a handler: the attempt failed, for a reason that its user is to read."""
+    """Raised by a handler: the attempt failed, for a reason that its user is to read.
+
+    Halves of surrogate pairs in the message are escaped; of details that are not JSON it is told what is wrong. Raises
+    InvalidInputError for a code that is not 1 to 128 characters of Unicode without NUL, and a message that is no string.
+    """
 
     def __init__(
         self, code: str, message: str, details: dict[str, JsonValue] | None = None, *, retryable: bool = False
     ) -> None:
         super().__init__(code, message, details)
-        self.error = JobError(code=code, message=message, details=details)
+        self.error = said(JobError, code, message, details)
         self.retryable = retryable
 
 

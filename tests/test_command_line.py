@@ -510,6 +510,12 @@ def test_what_is_no_jobs_of_the_host_is_told(name: str, words: str, file: Path) 
     assert (done.returncode, done.stderr) == (1, f"jobstate: {words}\n")
 
 
+def test_an_unknown_event_is_answered_with_the_known_words(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["explain", "job", "fly"])
+    assert "'accept', 'reject'" in capsys.readouterr().err
+
+
 def test_what_is_explained_goes_by_the_policy_of_the_host(file: Path) -> None:
     (file.parent / "host.py").write_text(HOST)
     jobs = service(file, clock=ManualClock(int(time.time()) - 100))

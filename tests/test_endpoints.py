@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Iterator
 from datetime import date
 from enum import StrEnum
+from math import inf, nan
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobstate import Endpoint, InvalidInputError, Job, JobError, JobResponse, Jobs, JobStatus, LeaseLostError
+from jobstate.memory import MemoryDispatcher, MemoryRepository
 from tests.support import ORG, World, make_world
 
 
@@ -140,6 +143,39 @@ def test_models_with_aliases_or_strict_fields_make_the_whole_way(world: World, m
     shown = world.ours.retrieve(job.id, endpoint, include_request=True, include_response=True)
     assert shown.response is not None
     assert (shown.request, shown.response.body) == (model, model)
+
+
+class Loose(BaseModel):
+    note: str | None = None
+    values: dict[str, Any] = {}
+
+
+LOOSE = Endpoint("/v1/statistics", request=Loose, response=cast("type[Any]", Any))
+
+
+@pytest.mark.parametrize(
+    ("values", "place", "number"),
+    [
+        ({"max": inf}, ".max", "inf"),
+        ({"a": None, "b": [1.5, (-inf,)]}, ".b[1][0]", "-inf"),
+        ({"inner": Loose(values={"mean": nan})}, ".inner.values.mean", "nan"),
+    ],
+)
+def test_a_number_that_json_has_not_is_refused_where_the_type_says_nothing_of_it(values: Any, place: str, number: str) -> None:
+    dispatcher = MemoryDispatcher()
+    jobs = Jobs(MemoryRepository(), dispatcher)
+    words = re.escape(f"values{place}: {number} is not a JSON number: give a finite one, or null")
+    with pytest.raises(InvalidInputError, match=f"^request.{words}$"):
+        jobs.create(LOOSE, Loose(values=values), organization_id="o")
+    with pytest.raises(InvalidInputError, match=f"^response.{words}$"):
+        LOOSE.encode_response({"values": values})
+    with pytest.raises(InvalidInputError, match=r"^response: inf is not"):
+        LOOSE.encode_response(inf)
+    assert jobs.count() == 0
+    assert LOOSE.encode_request(Loose(values={"a": None, "b": [1.5, {2}, date(2024, 2, 29)]})) == {
+        "note": None,
+        "values": {"a": None, "b": [1.5, [2], "2024-02-29"]},
+    }
 
 
 def test_a_job_is_not_read_as_one_of_another_endpoint(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -17,11 +18,13 @@ from jobstate import (
     Accepted,
     AsyncJobs,
     BulkStoppedError,
+    Context,
     Delivery,
     Endpoint,
     Event,
     InvalidInputError,
     JobError,
+    JobFailed,
     Jobs,
     JobStatus,
     JobWarning,
@@ -163,7 +166,12 @@ class MuteError(Exception):
         raise RuntimeError("no words")
 
 
-@pytest.mark.parametrize("fault", [MuteError(), ValueError("\ud800"), ValueError("x" * 100_000)])
+class InterruptingError(Exception):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("fault", [MuteError(), InterruptingError(), ValueError("\ud800"), ValueError("x" * 100_000)])
 def test_whatever_a_handler_raises_ends_the_attempt(fault: Exception) -> None:
     dispatcher = MemoryDispatcher()
     jobs = Jobs(MemoryRepository(), dispatcher)
@@ -177,6 +185,88 @@ def test_whatever_a_handler_raises_ends_the_attempt(fault: Exception) -> None:
     assert error is not None
     assert error.message.startswith(type(fault).__name__)
     assert len(error.message) < 11_000
+
+
+@pytest.mark.parametrize(
+    ("details", "stored"),
+    [
+        (None, None),
+        ({"page": 2}, {"page": 2}),
+        ({"mean": float("nan")}, "invalid_details"),
+        ({"file": "\udce9"}, "invalid_details"),
+        (cast("Any", 5), "invalid_details"),
+    ],
+)
+def test_what_a_handler_says_keeps_its_code_whatever_its_words(details: Any, stored: Any) -> None:
+    jobs = Jobs(MemoryRepository())
+    job = jobs.create("/x", {}, organization_id="o")
+    name = os.fsdecode(b"scan-\xe9.pdf")
+
+    def handle(request: Any, context: Context) -> None:
+        context.warn("odd_name", name, details)
+        raise JobFailed("unreadable", f"{name} cannot be read", details)
+
+    assert run_job(jobs, job.delivery, handle).fate is RunFate.FAILED
+    row = jobs.retrieve(job.id)
+    assert row.error is not None
+    assert row.warnings is not None
+    assert (row.error.code, row.error.message) == ("unreadable", "scan-\\udce9.pdf cannot be read")
+    assert (row.warnings[0].code, row.warnings[0].message) == ("odd_name", "scan-\\udce9.pdf")
+    for told in (row.error.details, row.warnings[0].details):
+        assert told == stored or (told is not None and list(told) == [stored])
+
+
+@pytest.mark.parametrize(("code", "message", "field"), [("", "m", "code"), ("\udce9", "m", "code"), ("c", 5, "message")])
+def test_what_a_handler_cannot_say_is_named(code: str, message: Any, field: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        JobFailed(code, message)
+    assert caught.value.field == field
+
+
+class Unreadable(dict[str, Any]):
+    def items(self) -> Any:
+        raise RuntimeError("no items")
+
+
+class Unshown:
+    def __repr__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize(
+    ("value", "place", "words"),
+    [
+        ({"a": [Unreadable(b=1)]}, "a[0]", "Unreadable cannot be read (no items): give a dict"),
+        ({"a": {Unshown(): 1}}, "a", "key Unshown is Unshown"),
+        ({"a": {10**5000: 1}}, "a", "key int is int"),
+        ({"a": 10**4300}, "a", "more than 4300 digits"),
+    ],
+)
+def test_what_raises_when_it_is_read_is_named_by_its_place_and_ends_the_attempt(value: Any, place: str, words: str) -> None:
+    jobs = Jobs(MemoryRepository())
+    with pytest.raises(InvalidInputError) as caught:
+        jobs.create("/x", value, organization_id="o")
+    assert caught.value.field == f"request.{place}"
+    assert words in caught.value.problem
+    job = jobs.create("/x", {"longest": 10**4300 - 1}, organization_id="o")
+    assert run_job(jobs, job.delivery, lambda request, context: value).fate is RunFate.FAILED
+    error = jobs.retrieve(job.id).error
+    assert error is not None
+    assert error.code == "invalid_result"
+    assert f"response.{place}: " in error.message
+
+
+def test_a_job_that_may_start_once_is_not_started_again_when_its_worker_stops() -> None:
+    jobs = Jobs(MemoryRepository(), policy=Policy(max_attempts=1, max_give_backs=0))
+    job = jobs.create("/x", {}, organization_id="o")
+
+    def handle(request: Any, context: Context) -> None:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        run_job(jobs, job.delivery, handle)
+    row = jobs.retrieve(job.id)
+    assert (row.status, row.attempt_count, row.last_failure_code) == ("failed", 1, "given_back_too_often")
 
 
 def test_another_jobs_lost_lease_is_a_failure_of_this_handler() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from jobstate import AsyncContext, AsyncJobs, DispatchError, Job
+from jobstate import AsyncContext, AsyncJobs, DispatchError, Job, LeaseLostError, crew
 from jobstate.flows.dispatch import DISPATCH_DELAYED
 from jobstate.inprocess import AsyncioDispatcher
 from jobstate.memory import AsyncMemoryRepository
@@ -291,19 +292,123 @@ def test_a_dispatcher_starts_once() -> None:
     in_a_loop(scenario)
 
 
-def test_a_handler_that_is_cancelled_from_within_takes_no_worker_along() -> None:
+class PanicError(BaseException):
+    """What an extension in another language raises when it panics."""
+
+
+def raises(error: BaseException) -> None:
+    raise error
+
+
+def cancels_itself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda: raises(asyncio.CancelledError()),
+        lambda: raises(PanicError("index out of bounds")),
+        lambda: raises(GeneratorExit()),
+        lambda: raises(BaseExceptionGroup("several", [PanicError()])),
+        cancels_itself,
+    ],
+    ids=["cancelled", "panics", "closed", "group", "cancels-itself"],
+)
+def test_whatever_ends_a_handler_ends_that_job_alone(end: Callable[[], None]) -> None:
     async def scenario() -> None:
         service = Service(workers=1)
-        outcomes: list[BaseException] = [asyncio.CancelledError()]
+        ends = [end]
 
         async def handle(request: Any, context: AsyncContext) -> Any:
-            if outcomes:
-                raise outcomes.pop()
+            if ends:
+                ends.pop()()
+            await asyncio.sleep(0)
             return "done"
 
         async with service.dispatcher.running(service.jobs, handle):
             job = await service.create()
             await asyncio.wait_for(service.dispatcher.join(), 2)
-        assert (await service.row(job)).status == "completed"
+        row = await service.row(job)
+        assert (row.status, row.give_backs) == ("completed", 1)
+
+    in_a_loop(scenario)
+
+
+def test_who_cancels_the_task_of_a_handler_ends_that_job_alone() -> None:
+    async def scenario() -> None:
+        service = Service(workers=1)
+        entered = asyncio.Queue[asyncio.Task[Any] | None]()
+
+        async def handle(request: Any, context: AsyncContext) -> Any:
+            entered.put_nowait(asyncio.current_task())
+            await asyncio.Event().wait()
+
+        async with service.dispatcher.running(service.jobs, handle, grace=0):
+            jobs = [await service.create() for _ in range(2)]
+            for job in jobs:
+                task = await entered.get()
+                assert task is not None
+                await service.jobs.cancel(job.id)
+                task.cancel()
+            await asyncio.wait_for(service.dispatcher.join(), 2)
+        assert {(await service.row(job)).status for job in jobs} == {"cancelled"}
+
+    in_a_loop(scenario)
+
+
+@pytest.mark.parametrize("stop", [SystemExit(3), KeyboardInterrupt()])
+def test_a_handler_that_exits_leaves_the_loop_gives_its_job_back_and_takes_no_worker_along(stop: BaseException) -> None:
+    with asyncio.Runner() as runner:
+        service = Service(workers=1)
+        stops = [stop]
+
+        async def handle(request: Any, context: AsyncContext) -> Any:
+            if stops:
+                raise stops.pop()
+            return "done"
+
+        async def begin() -> Job:
+            service.dispatcher.start(service.jobs, handle)
+            return await service.create()
+
+        job = runner.run(begin())
+        with pytest.raises(type(stop)):
+            runner.run(service.dispatcher.join())
+        runner.run(asyncio.wait_for(service.dispatcher.join(), 2))
+        row = runner.run(service.row(job))
+        assert (row.status, row.give_backs) == ("completed", 1)
+        runner.run(service.dispatcher.stop())
+
+
+def test_a_job_whose_handler_swallows_its_cancellation_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "LEAST_GRACE", 0.001)
+
+    async def scenario() -> None:
+        service = Service(workers=1)
+        contexts = asyncio.Queue[AsyncContext]()
+        go = asyncio.Event()
+
+        async def handle(request: Any, context: AsyncContext) -> Any:
+            contexts.put_nowait(context)
+            while not go.is_set():
+                with suppress(asyncio.CancelledError):
+                    await go.wait()
+            return "late"
+
+        async with service.dispatcher.running(service.jobs, handle, grace=0):
+            job = await service.create()
+            context = await contexts.get()
+        row = await service.row(job)
+        try:
+            assert (row.status, row.give_backs, row.lease) == ("queued", 1, None)
+            with pytest.raises(LeaseLostError):
+                await context.heartbeat()
+        finally:
+            go.set()
+        await service.dispatcher.join()
+        assert await service.row(job) == row
 
     in_a_loop(scenario)

@@ -324,6 +324,32 @@ def test_a_cancelled_async_worker_gives_back_what_runs_and_goes_on_being_cancell
     asyncio.run(main())
 
 
+def test_an_async_worker_takes_for_the_hands_that_live() -> None:
+    async def main() -> None:
+        jobs = AsyncJobs(AsyncMemoryRepository())
+        entered = asyncio.Event()
+
+        async def handler(request: Any, context: AsyncContext) -> None:
+            entered.set()
+            await asyncio.Event().wait()
+
+        worker = AsyncWorker(jobs, handler, concurrency=2, poll=0.001, grace=0)
+        async with asyncio.timeout(SOON):
+            running = asyncio.create_task(worker.run())
+            while not (hands := [task for task in asyncio.all_tasks() if task.get_name() == "jobstate-1"]):
+                await asyncio.sleep(0)
+            hands[0].cancel()
+            await asyncio.wait(hands)
+            assert worker._idle() == 1
+            await jobs.create(ENDPOINT, {}, organization_id=ORG)
+            await entered.wait()
+            assert worker._idle() == 0
+            worker.stop()
+            await running
+
+    asyncio.run(main())
+
+
 # What it is given
 
 

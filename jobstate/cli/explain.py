@@ -15,7 +15,7 @@ def add(commands: Commands) -> None:
     """The command's options."""
     parser = commands.add_parser("explain", help="say what an event would do to a job now, and why")
     parser.add_argument("job_id", metavar="JOB", help="the job's id")
-    parser.add_argument("event", metavar="EVENT", choices=[*Event], help=", ".join(Event))
+    parser.add_argument("event", metavar="EVENT", choices=[*map(str, Event)], help=", ".join(Event))
     add_source(parser)
     add_json(parser)
     parser.set_defaults(run=run)
