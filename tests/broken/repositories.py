@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from jobstate.errors import JobNotFoundError, OutcomeUnknownError, RepositoryError, StaleJobError, UnreadableJobError
@@ -203,6 +204,27 @@ class LoadsPayloadsAlways(Base):
 class ListsNoResponses(Base):
     def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
         return super().list(where, page, **{**options, "include_response": False})
+
+
+@caught_by("R06")
+class MixesThePayloadsOfAList(Base):
+    """It reads them in the order of the ids, and lays them beside the rows in whatever order these are."""
+
+    def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+        found = super().list(where, page, **options)
+        requests = [job.request for job in sorted(found.jobs, key=lambda job: job.id)]
+        pairs = zip(found.jobs, requests, strict=True)
+        return found._replace(jobs=[evolve(job, {"request": request}) for job, request in pairs])
+
+
+@caught_by("R06")
+class LaysPayloadsBesideOtherRows(Base):
+    """A row that has none is passed over."""
+
+    def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+        found = super().list(where, page, **options)
+        responses = iter([job.response for job in found.jobs if job.response is not None])
+        return found._replace(jobs=[evolve(job, {"response": next(responses, None)}) for job in found.jobs])
 
 
 @caught_by("R06")
@@ -469,6 +491,115 @@ class MatchesAnyPair(Base):
 class TakesNoStatusesForAll(Base):
     def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
         return super().list(where.model_copy(update={"statuses": where.statuses or None}), page, **options)
+
+
+def _forgetting_behind_a_cursor(*names: str) -> type[Base]:
+    """One that looks at these conditions on the first page only."""
+
+    class Forgets(Base):
+        def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+            behind = page.cursor is not None
+            return super().list(where.model_copy(update=dict.fromkeys(names)) if behind else where, page, **options)
+
+    Forgets.__name__ = f"Forgets_{'_'.join(names)}_behind_a_cursor"
+    return Forgets
+
+
+for _names in (["organization_id"], ["statuses"], ["metadata"], list(JobFilter.model_fields)):
+    caught_by("R17")(_forgetting_behind_a_cursor(*_names))
+
+
+@caught_by("R17")
+class LimitsBeforeItFilters(Base):
+    def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+        held = {job.id for job in super().list(where, PageRequest(10_000)).jobs}
+        found = super().list(JobFilter(), page, **options)
+        return found._replace(jobs=[job for job in found.jobs if job.id in held])
+
+
+class _IndexesAnInsert(Base):
+    """Its index of statuses is written by an insert, and by no save."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.statuses: dict[str, JobStatus] = {}
+
+    def _store(self, job: AnyJob, record: HistoryRecord) -> None:
+        super()._store(job, record)
+        self.statuses[job.id] = job.status
+
+    def indexed(self, where: JobFilter) -> JobFilter:
+        if where.statuses is None:
+            return where
+        ids = tuple(job_id for job_id, status in self.statuses.items() if status in where.statuses)
+        return where.model_copy(update={"statuses": None, "ids": ids})
+
+
+@caught_by("R17")
+class ListsByTheStatusOfAnInsert(_IndexesAnInsert):
+    def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+        return super().list(self.indexed(where), page, **options)
+
+
+@caught_by("R20")
+class CountsByTheStatusOfAnInsert(_IndexesAnInsert):
+    def count(self, where: JobFilter) -> int:
+        return super().count(self.indexed(where))
+
+
+class _TakesFewIds(Base):
+    """As many as an old driver has parameters."""
+
+    def few(self, where: JobFilter) -> JobFilter:
+        if where.ids is not None and len(where.ids) > 999:
+            raise RepositoryError("too many variables")
+        return where
+
+
+@caught_by("R17")
+class ListsFewIds(_TakesFewIds):
+    def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+        return super().list(self.few(where), page, **options)
+
+
+@caught_by("R20")
+class CountsFewIds(_TakesFewIds):
+    def count(self, where: JobFilter) -> int:
+        return super().count(self.few(where))
+
+
+def _misreading(mark: str) -> type[Base]:
+    """One that makes a path into JSON of a key, and finds nothing under a key with this character in it."""
+
+    class Misreads(Base):
+        def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+            return Listing([], []) if mark in "".join(where.metadata or {}) else super().list(where, page, **options)
+
+    Misreads.__name__ = f"Misreads_{mark}_in_a_key"
+    return Misreads
+
+
+for _mark in ".\"\\'":
+    caught_by("R17")(_misreading(_mark))
+
+
+@caught_by("R17")
+class TakesAKeyForAPattern(Base):
+    def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+        found = super().list(where.model_copy(update={"metadata": None}), page._replace(limit=10_000), **options)
+        asked = (where.metadata or {}).items()
+        jobs = [job for job in found.jobs if all(_has_like(job.metadata, key, value) for key, value in asked)]
+        return found._replace(jobs=jobs[: page.limit])
+
+
+def _has_like(metadata: dict[str, str], key: str, value: str) -> bool:
+    return any(fnmatchcase(there, key.replace("_", "?")) and text == value for there, text in metadata.items())
+
+
+@caught_by("R20")
+class CountsOnePage(Base):
+    def count(self, where: JobFilter) -> int:
+        return min(super().count(where), 20)
 
 
 # due

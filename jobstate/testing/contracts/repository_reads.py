@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jobstate.effects import Count, DueJobs, Flow, History, List, Load, Save
 from jobstate.errors import JobNotFoundError, UnreadableJobError
 from jobstate.lifecycle.creation import creation_record
-from jobstate.model import AnyJob, Event, HistoryRecord, JobStatus, Lease, evolve
+from jobstate.model import AnyJob, Event, HistoryRecord, JobResponse, JobStatus, Lease, evolve
 from jobstate.query import Cursor, Due, DuePage, JobFilter, PageRequest, due_time
 from jobstate.testing.contracts.clauses import Capability, Contract, Hook, clause
 from jobstate.testing.contracts.samples import (
@@ -18,6 +20,7 @@ from jobstate.testing.contracts.samples import (
     refused,
     same,
     stored,
+    towards,
     transition,
     whole,
 )
@@ -50,17 +53,22 @@ class ReadCases(Contract):
 
     @clause("R06")
     def test_R06_a_payload_is_loaded_when_it_is_asked_for(self) -> Flow[None]:
-        job = example(0, JobStatus.COMPLETED)
-        yield from stored([job])
+        """Each job's own, in a list as well, also next to one that has none."""
+        jobs = [example(number, JobStatus.COMPLETED, request={"page": number}) for number in range(3)]
+        jobs[0] = evolve(jobs[0], {"response": None})
+        jobs[1] = evolve(jobs[1], {"request": None, "response": JobResponse[Any](body={"page": 1})})
+        yield from stored(jobs)
         for request in (False, True):
             for response in (False, True):
                 without = {name: None for name, asked in (("request", request), ("response", response)) if not asked}
-                wanted = evolve(job, without)
-                same((yield from Load(job.id, None, request, response)), wanted)
-                listing = yield from List(EVERYTHING, PageRequest(1), request, response)
-                same(listing.jobs[0], wanted)
+                wanted = [evolve(job, without) for job in jobs]
+                same((yield from Load(jobs[2].id, None, request, response)), wanted[2])
+                for newest in (False, True):
+                    listing = yield from List(EVERYTHING, PageRequest(3, newest_first=newest), request, response)
+                    for there, job in zip(listing.jobs, reversed(wanted) if newest else wanted, strict=True):
+                        same(there, job)
         page = yield from DueJobs(Due.EXPIRING, LATE, 10)
-        same(page.jobs[0], bare(job))
+        same(page.jobs[0], bare(jobs[0]))
 
     @clause("R07")
     def test_R07_what_is_loaded_is_nobody_elses(self) -> Flow[None]:
@@ -108,11 +116,18 @@ class ReadCases(Contract):
 
     @clause("R17")
     def test_R17_a_filter_finds_all_that_it_describes_and_no_other(self) -> Flow[None]:
-        jobs = _assorted()
-        yield from stored(jobs)
+        """On each page, whether a row was inserted as it is or saved since."""
+        jobs = yield from _stored_and_saved(_assorted())
         for where in _filters():
-            found = yield from listed(where, PageRequest(50, newest_first=False))
-            assert found == [job.id for job in jobs if _holds(where, job)], f"{where}: {found}"
+            ids = [job.id for job in jobs if _holds(where, job)]
+            pages = {
+                PageRequest(2, newest_first=False): ids[:2],
+                PageRequest(50, after=IDS[1], newest_first=False): [job_id for job_id in ids if job_id > IDS[1]],
+                PageRequest(2, before=IDS[4]): [job_id for job_id in ids if job_id > IDS[4]][1::-1],
+            }
+            for page, expected in pages.items():
+                found = yield from listed(where, page)
+                assert found == expected, f"{_briefly(where)}, {page}: {found}"
 
     # due
 
@@ -151,10 +166,13 @@ class ReadCases(Contract):
 
     @clause("R20")
     def test_R20_a_count_counts_what_a_list_lists(self) -> Flow[None]:
-        jobs = _assorted()
-        yield from stored(jobs)
+        """All of them, and not only as many as on a page."""
+        jobs = yield from _stored_and_saved(_assorted())
+        more = [example(0, id=f"job_{number:021}") for number in range(1, 12)]
+        jobs += [evolve(job, {"idempotency_key": None}) for job in more]
+        yield from stored(jobs[-len(more) :])
         for where in _filters():
-            assert (yield from Count(where)) == sum(_holds(where, job) for job in jobs), where
+            assert (yield from Count(where)) == sum(_holds(where, job) for job in jobs), _briefly(where)
 
     # history
 
@@ -193,6 +211,29 @@ class ReadCases(Contract):
             assert [error.job_id for error in found.unreadable] == [IDS[1]]
 
 
+_MARKS = ".\"\\%_'"
+"""What a path into JSON, a pattern or a quoted text may take for something else."""
+
+_MANY = JobFilter(ids=(*IDS, *(f"job_{number:021}" for number in range(1, 10_001 - len(IDS)))))
+"""As many ids as a filter may have."""
+
+
+def _briefly(where: JobFilter) -> str:
+    """For an error: many ids say no more than how many."""
+    return "the most ids that a filter may have" if where is _MANY else str(where)
+
+
+def _stored_and_saved(jobs: list[AnyJob]) -> Flow[list[AnyJob]]:
+    """Store them, every other one first as the one before it, and then saved as what it is: how they stand now."""
+    inserted = [evolve(job, towards(job, jobs[at - 1]).changes) if at % 2 else job for at, job in enumerate(jobs)]
+    yield from stored(inserted)
+    for at in range(1, len(jobs), 2):
+        move = towards(inserted[at], jobs[at])
+        yield from Save(move)
+        inserted[at] = evolve(inserted[at], move.changes)
+    return inserted
+
+
 def _assorted() -> list[AnyJob]:
     """Jobs that differ in what a filter asks for, in the order of their ids."""
     statuses = [*JobStatus, JobStatus.FAILED, JobStatus.FAILED, JobStatus.QUEUED]
@@ -204,8 +245,8 @@ def _assorted() -> list[AnyJob]:
         {"b": "2"},
         {"a": "1", "b": "3"},
         {"A": "1"},
-        {},
-        {"%": "_"},
+        {f"a{mark}b": f"{mark}c" for mark in _MARKS},
+        {"%": "_", "axb": "xc"},
         {"a": ""},
     ]
     return [
@@ -225,14 +266,16 @@ def _filters() -> list[JobFilter]:
     """Each condition alone, at its edges, and together."""
     return [
         JobFilter(),
-        *(JobFilter(organization_id=name) for name in ("org_one", "org_two", "ORG_ONE", "org_none")),
+        *(JobFilter(organization_id=name) for name in ("org_one", "org_two", "ORG_ONE", "org_one ", "org_none")),
         *(JobFilter(ids=ids) for ids in ((), IDS[:3], (IDS[2], "job_" + "1" * 21))),
+        _MANY,
         *(JobFilter(statuses=statuses) for statuses in ((), (JobStatus.FAILED,), (JobStatus.QUEUED, JobStatus.EXPIRED))),
         *(JobFilter(endpoint=name) for name in ("/v1/a", "/v1/A", "/v1/_")),
         *(JobFilter(created_from=T + at) for at in (0, 2, 5)),
         *(JobFilter(created_to=T + at) for at in (0, 2, 5)),
         JobFilter(created_from=T + 1, created_to=T + 3),
         *(JobFilter(metadata=pairs) for pairs in ({}, {"a": "1"}, {"a": "1", "b": "2"}, {"%": "_"}, {"a": ""}, {"a": "%"})),
+        *(JobFilter(metadata={f"a{mark}b": f"{mark}c"}) for mark in _MARKS),
         JobFilter(organization_id="org_one", statuses=(JobStatus.FAILED,), endpoint="/v1/a", metadata={"a": "1"}),
         JobFilter(organization_id="org_one", ids=IDS, created_from=T + 1, created_to=T + 5, endpoint="/v1/a"),
     ]

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from jobstate.effects import Effect, Flow, History, Insert, List, Load
-from jobstate.lifecycle import Accepted
+from jobstate.lifecycle import EVERY_WRITE, TABLE, Accepted
 from jobstate.lifecycle.creation import creation_record
 from jobstate.model import AnyJob, Event, Job, JobStatus, evolve
 from jobstate.query import JobFilter, PageRequest
@@ -19,6 +19,9 @@ EVERYTHING = JobFilter()
 
 IDS = tuple("job_" + letters.ljust(21, "0") for letters in ("-", "0", "9", "A", "B", "Z", "_", "a", "b", "z"))
 """Ids in byte order; a collation of words would have another."""
+
+WRITTEN = frozenset(EVERY_WRITE).union(*(row.writes for rows in TABLE.values() for row in rows))
+"""Every field that a transition may change."""
 
 
 def example(number: int = 0, status: JobStatus = JobStatus.QUEUED, **fields: Any) -> AnyJob:
@@ -48,6 +51,11 @@ def transition(job: AnyJob, event: Event = Event.CANCEL, **changes: Any) -> Acce
         *(job.id, event, job.status, target, job.version, job.updated_at + 1, job.attempt_count),
         *(operation, "somebody", "why", every),
     )
+
+
+def towards(job: AnyJob, other: AnyJob) -> Accepted:
+    """A transition that gives a job whatever another one has in the fields that a transition may change."""
+    return transition(job, **{name: getattr(other, name) for name in WRITTEN})
 
 
 def whole(job_id: str) -> Load:
