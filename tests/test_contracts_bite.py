@@ -25,9 +25,10 @@ from jobstate.testing.contracts import (
     dispatcher,
 )
 from jobstate.testing.contracts.clauses import Contract
+from jobstate.testing.contracts.samples import WRITTEN
 from tests.broken import dispatchers
 from tests.broken.dispatchers import DELAYING, DISPATCHERS, STORES, Delaying
-from tests.broken.repositories import BROKEN, Base
+from tests.broken.repositories import BROKEN, Base, leaving_out
 
 ROOT = Path(__file__).parent.parent
 
@@ -88,6 +89,15 @@ def test_a_broken_one_is_caught_by_its_clause(broken: type[Base], number: str, t
     found = failed(contract_of(broken), tmp_path)
     print(f"{broken.__name__} breaks {', '.join(sorted(found))}")
     assert number in found
+
+
+@pytest.mark.parametrize(("bulk", "number"), [(False, "R08"), (True, "R14")])
+@pytest.mark.parametrize("name", sorted(WRITTEN))
+def test_a_field_that_a_save_leaves_out_is_caught(name: str, bulk: bool, number: str, tmp_path: Path) -> None:
+    """Each that a row of the table writes."""
+    case = getattr(contract_of(leaving_out(name, bulk=bulk)), clauses(RepositoryContract)[number])
+    with pytest.raises(AssertionError, match=f"^{name}: "):
+        case(tmp_path)
 
 
 @pytest.mark.parametrize(("broken", "number"), [(MemoryDispatcher, ""), *DISPATCHERS])

@@ -9,7 +9,7 @@ from typing import Any
 from jobstate.errors import JobNotFoundError, OutcomeUnknownError, RepositoryError, StaleJobError, UnreadableJobError
 from jobstate.lifecycle import Accepted
 from jobstate.memory import MemoryRepository
-from jobstate.model import HistoryRecord, Job, JobResponse, JobStatus, evolve
+from jobstate.model import PAYLOADS, HistoryRecord, Job, JobResponse, JobStatus, evolve
 from jobstate.query import Cursor, Due, DuePage, JobFilter, Listing, PageRequest, due_time
 
 AnyJob = Job[Any, Any]
@@ -383,6 +383,34 @@ class LosesUpdatesInBulk(Base):
             if (row := self._rows.get(transition.job_id)) is not None:
                 self._write(row, transition)
         return [None] * len(transitions)
+
+
+@caught_by("R10")
+class WritesNoPayloadsInBulk(Base):
+    """It removes them, and no more."""
+
+    def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
+        removed = [
+            transition._replace(changes={**transition.changes, **dict.fromkeys(PAYLOADS & transition.changes.keys())})
+            for transition in transitions
+        ]
+        return super().save_many(removed)
+
+
+def leaving_out(name: str, *, bulk: bool) -> type[Base]:
+    """One whose UPDATE, of one row or of many, has a list of columns that lacks this field."""
+
+    def without(transition: Accepted) -> Accepted:
+        return transition._replace(changes={key: value for key, value in transition.changes.items() if key != name})
+
+    class LeavesOut(Base):
+        def save(self, transition: Accepted, *, within: Any = None) -> None:
+            super().save(transition if bulk else without(transition), within=within)
+
+        def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
+            return super().save_many([without(transition) if bulk else transition for transition in transitions])
+
+    return LeavesOut
 
 
 @caught_by("R14")
