@@ -698,6 +698,62 @@ class EndsAfterAPage(Base):
         return super().due(due, until=until, limit=limit, after=after)._replace(after=None)
 
 
+class _KeepsDueTimes(Base):
+    """It has columns of due times, written when it inserts, and reads the due pages from them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.columns: dict[str, AnyJob] = {}
+
+    def _store(self, job: AnyJob, record: HistoryRecord) -> None:
+        super()._store(job, record)
+        self.columns[job.id] = job
+
+    def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
+        now, self._rows = self._rows, {job_id: self.columns[job_id] for job_id in self._rows}
+        try:
+            found = super().due(due, until=until, limit=limit, after=after)
+        finally:
+            self._rows = now
+        return found._replace(jobs=[now[job.id] for job in found.jobs])
+
+
+@caught_by("R18")
+class WritesDueTimesWhenItInserts(_KeepsDueTimes):
+    pass
+
+
+@caught_by("R19")
+class WritesDueTimesOfOneRow(_KeepsDueTimes):
+    """In bulk it does not."""
+
+    def save(self, transition: Accepted, *, within: Any = None) -> None:
+        super().save(transition, within=within)
+        self.columns[transition.job_id] = self._rows[transition.job_id]
+
+    def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
+        before = self.columns.copy()
+        answers = super().save_many(transitions)
+        self.columns = before
+        return answers
+
+
+def _ending_after_a_part(ending: Due) -> type[Base]:
+    """One whose cursor leads nowhere on this page."""
+
+    class Ends(Base):
+        def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
+            found = super().due(due, until=until, limit=limit, after=after)
+            return found._replace(jobs=[]) if due is ending and after is not None else found
+
+    Ends.__name__ = f"Ends_after_a_part_of_{ending}"
+    return Ends
+
+
+for _due in Due:
+    caught_by("R19")(_ending_after_a_part(_due))
+
+
 # history and delete
 
 
@@ -789,6 +845,29 @@ class StopsAListAtABadRow(Base):
 class LeavesBadRowsOut(Base):
     def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
         return super().due(due, until=until, limit=limit, after=after)._replace(unreadable=[])
+
+
+@caught_by("R25")
+class EndsAtAPartThatHasABadRow(Base):
+    def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
+        found = super().due(due, until=until, limit=limit, after=after)
+        return found._replace(after=found.after if len(found.jobs) == limit else None)
+
+
+@caught_by("R25")
+class GoesOnBehindTheLastGoodRow(Base):
+    def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
+        found = super().due(due, until=until, limit=limit, after=after)
+        if found.after is None or not found.jobs:
+            return found
+        return found._replace(after=Cursor(due_time(due, found.jobs[-1]) or 0, found.jobs[-1].id))
+
+
+@caught_by("R25")
+class LeavesBadRowsOutOfAFullPage(Base):
+    def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+        found = super().list(where, page, **options)
+        return found._replace(unreadable=[]) if len(found.ids) == page.limit else found
 
 
 # within

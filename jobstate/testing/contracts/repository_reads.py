@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobstate.effects import Count, DueJobs, Flow, History, List, Load, Save
+from jobstate.effects import Count, DueJobs, Flow, History, List, Load, Save, SaveMany
 from jobstate.errors import JobNotFoundError, UnreadableJobError
 from jobstate.lifecycle.creation import creation_record
 from jobstate.model import AnyJob, Event, HistoryRecord, JobResponse, JobStatus, Lease, evolve
@@ -133,36 +133,29 @@ class ReadCases(Contract):
 
     @clause("R18")
     def test_R18_a_due_page_has_what_is_due(self) -> Flow[None]:
+        """As the rows were inserted, and as they stand when each has been saved as the next one."""
         jobs = _of_every_page()
         yield from stored(jobs)
-        for due in Due:
-            times = {job.id: time for job in jobs if (time := due_time(due, job)) is not None}
-            assert times, due
-            for until in (-1, *sorted(set(times.values())), LATE):
-                page = yield from DueJobs(due, until, 50)
-                expected = sorted((time, job_id) for job_id, time in times.items() if time <= until)
-                assert [job.id for job in page.jobs] == [job_id for _, job_id in expected], f"{due} until {until}"
-                for job in page.jobs:
-                    same(job, bare(next(there for there in jobs if there.id == job.id)))
+        yield from _each_on_its_pages(jobs)
+        moves = [towards(job, next_) for job, next_ in zip(jobs, [*jobs[1:], jobs[0]], strict=True)]
+        for move in moves:
+            yield from Save(move)
+        yield from _each_on_its_pages([evolve(job, move.changes) for job, move in zip(jobs, moves, strict=True)])
 
     @clause("R19")
     def test_R19_a_due_page_goes_on_behind_its_cursor(self) -> Flow[None]:
+        """Each page, with the same rows: they are saved from one to the next."""
         times = [T + 9, T + 9, T + 5, T + 9, T + 5, T + 7, T + 9, T + 7, T + 5, T + 9]
-        jobs = [example(number, expires_at=time) for number, time in enumerate(times)]
+        jobs = [example(number) for number in range(len(times))]
         yield from stored(jobs)
-        expected = [job_id for _, job_id in sorted((job.expires_at, job.id) for job in jobs)]
-        for limit in (1, 2, 3, 10, 11):
-            found: list[str] = []
-            after: Cursor | None = None
-            while True:
-                page: DuePage = yield from DueJobs(Due.EXPIRING, LATE, limit, after)
-                assert len(page.jobs) <= limit, f"{len(page.jobs)} rows, at most {limit} were asked for"
-                found += [job.id for job in page.jobs]
-                assert len(found) <= len(jobs), f"a row comes again, with pages of {limit}: {found}"
-                if page.after is None:
-                    break
-                after = page.after
-            assert found == expected, f"with pages of {limit}: {found}"
+        expected = [job_id for _, job_id in sorted(zip(times, IDS, strict=True))]
+        for due in Due:
+            moves = [transition(job, **_due_at(due, time, job)) for job, time in zip(jobs, times, strict=True)]
+            assert not any((yield from SaveMany(moves)))
+            jobs = [evolve(job, move.changes) for job, move in zip(jobs, moves, strict=True)]
+            for limit in (1, 2, 3, 10, 11) if due is Due.EXPIRING else (2,):
+                found, _ = yield from _walked(due, limit)
+                assert found == expected, f"{due}, with pages of {limit}: {found}"
 
     @clause("R20")
     def test_R20_a_count_counts_what_a_list_lists(self) -> Flow[None]:
@@ -202,13 +195,48 @@ class ReadCases(Contract):
 
     @clause("R25", Capability.SPOIL)
     def test_R25_an_unreadable_row_stops_no_page(self) -> Flow[None]:
-        yield from stored([example(number) for number in range(3)])
-        yield from Hook("_spoil", (IDS[1],))
-        listing = yield from List(EVERYTHING, PageRequest(9, newest_first=False))
-        page = yield from DueJobs(Due.EXPIRING, LATE, 9)
-        for found in (listing, page):
-            assert [job.id for job in found.jobs] == [IDS[0], IDS[2]]
-            assert [error.job_id for error in found.unreadable] == [IDS[1]]
+        """It counts for the limit, and a page that ends with it is gone on behind."""
+        yield from stored([example(number) for number in range(5)])
+        spoilt, good = [IDS[0], IDS[3]], [IDS[1], IDS[2], IDS[4]]
+        for job_id in spoilt:
+            yield from Hook("_spoil", (job_id,))
+        for limit in (1, 2, 3, 9):
+            assert (yield from _walked(Due.EXPIRING, limit)) == (good, spoilt), f"with pages of {limit}"
+            listing = yield from List(EVERYTHING, PageRequest(limit, newest_first=False))
+            assert [job.id for job in listing.jobs] == [job_id for job_id in good if job_id in IDS[:limit]]
+            assert [error.job_id for error in listing.unreadable] == [job_id for job_id in spoilt if job_id in IDS[:limit]]
+
+
+def _walked(due: Due, limit: int) -> Flow[tuple[list[str], list[str]]]:
+    """The ids of all rows of a due page, in parts of this many: those of readable ones, and of the others."""
+    readable: list[str] = []
+    unreadable: list[str] = []
+    after: Cursor | None = None
+    while True:
+        page: DuePage = yield from DueJobs(due, LATE, limit, after)
+        rows = len(page.jobs) + len(page.unreadable)
+        assert rows <= limit, f"{rows} rows, at most {limit} were asked for"
+        readable += [job.id for job in page.jobs]
+        unreadable += [error.job_id for error in page.unreadable]
+        found = [*readable, *unreadable]
+        assert len(found) == len(set(found)), f"{due}: a row comes again, with pages of {limit}: {found}"
+        if page.after is None:
+            return readable, unreadable
+        assert rows, f"{due}: an empty part, and more behind it, with pages of {limit}"
+        after = page.after
+
+
+def _each_on_its_pages(jobs: list[AnyJob]) -> Flow[None]:
+    """Each due page, until each time on it, has the jobs that are due then."""
+    for due in Due:
+        times = {job.id: time for job in jobs if (time := due_time(due, job)) is not None}
+        assert times, due
+        for until in (-1, *sorted(set(times.values())), LATE):
+            page = yield from DueJobs(due, until, 50)
+            expected = sorted((time, job_id) for job_id, time in times.items() if time <= until)
+            assert [job.id for job in page.jobs] == [job_id for _, job_id in expected], f"{due} until {until}"
+            for job in page.jobs:
+                same(job, bare(next(there for there in jobs if there.id == job.id)))
 
 
 _MARKS = ".\"\\%_'"
@@ -292,6 +320,21 @@ def _holds(where: JobFilter, job: AnyJob) -> bool:
         and (where.created_to is None or job.created_at < where.created_to)
         and all(job.metadata.get(name) == value for name, value in (where.metadata or {}).items())
     )
+
+
+def _due_at(due: Due, time: int, job: AnyJob) -> dict[str, Any]:
+    """What a job is saved as to be due at this time for a page; it comes from the page before, in the order of `Due`."""
+    first = IDS.index(job.id) % 2 == 0  # where the time is one of two
+    fields: dict[Due, dict[str, Any]] = {
+        Due.PENDING: {"dispatched_at": None, "available_at": time if first else None, "retried_at": T if first else time},
+        Due.UNSTARTED: {"dispatched_at": time if first else T, "available_at": None if first else time},
+        Due.UNLEASED: {"status": JobStatus.IN_PROGRESS, "lease": Lease(token="t", expires_at=time)},
+        Due.EXPIRING: {"status": JobStatus.COMPLETED, "expires_at": time},
+        Due.UNCLEANED: {"status": JobStatus.EXPIRED},
+        Due.CLEANING: {"cleanup_started_at": time},
+        Due.CLEANED: {"cleanup_completed_at": time},
+    }
+    return fields[due]
 
 
 def _of_every_page() -> list[AnyJob]:
