@@ -161,7 +161,50 @@ class TakesNoKeyForAKey(Base):
         return super()._standing(job) or next((row for row in found if row.organization_id == job.organization_id), None)
 
 
+def _collating(folded: str, *names: str) -> type[Base]:
+    """One that compares tenants, or keys, or both, by a collation of words when it inserts."""
+
+    def key(job: AnyJob) -> list[Any]:
+        fields = {name: getattr(job, name) for name in ("organization_id", "idempotency_key")}
+        return [FOLDS[folded](value) if name in names else value for name, value in fields.items()]
+
+    class Collates(Base):
+        def _standing(self, job: AnyJob) -> AnyJob | None:
+            alike = (row for row in self._rows.values() if None not in (row.idempotency_key, job.idempotency_key))
+            return super()._standing(job) or next((row for row in alike if key(row) == key(job)), None)
+
+    Collates.__name__ = f"Folds_{folded}_of_{'_'.join(names)}"
+    return Collates
+
+
+FOLDS: dict[str, Callable[[str], str]] = {"case": str.lower, "spaces": str.rstrip}
+"""What a collation takes for equal."""
+
+for _folded in FOLDS:
+    caught_by("R03")(_collating(_folded, "organization_id"))
+    caught_by("R03")(_collating(_folded, "idempotency_key"))
+
+
 # load
+
+
+def _loading_by_words(folded: str) -> type[Base]:
+    """One that compares tenants by a collation of words when it loads."""
+
+    class Loads(Base):
+        def load(self, job_id: str, *, organization_id: str | None = None, **options: Any) -> AnyJob:
+            row = self._rows.get(job_id)
+            if row is not None and organization_id is not None:
+                fold = FOLDS[folded]
+                organization_id = row.organization_id if fold(row.organization_id) == fold(organization_id) else organization_id
+            return super().load(job_id, organization_id=organization_id, **options)
+
+    Loads.__name__ = f"Loads_whatever_the_{folded}"
+    return Loads
+
+
+for _folded in FOLDS:
+    caught_by("R05")(_loading_by_words(_folded))
 
 
 @caught_by("R04")
@@ -253,6 +296,12 @@ class SharesWhatItLoads(Base):
             return fresh
         known = self.cache.setdefault(f"{row.id} {row.version}", fresh)
         return evolve(fresh, {"request": known.request})
+
+
+@caught_by("R07")
+class SharesItsHistory(Base):
+    def history(self, job_id: str, *, after_version: int = 0) -> Sequence[HistoryRecord]:
+        return [record for record in self._history.get(job_id, ()) if record.version > after_version]
 
 
 # save
@@ -804,6 +853,23 @@ class KeepsTheKey(Base):
         super().delete(job_id, version)
         if row is not None and row.idempotency_key is not None:
             self._keys[row.organization_id, row.idempotency_key] = next(iter(self._rows), job_id)
+
+
+@caught_by("R22")
+class FreesTheKeyOfEachOrganization(Base):
+    def delete(self, job_id: str, version: int) -> None:
+        row = self._at(job_id, version)
+        super().delete(job_id, version)
+        self._keys = {key: there for key, there in self._keys.items() if key[1] != row.idempotency_key}
+
+
+@caught_by("R23")
+class FreesTheKeyOfAStaleDelete(Base):
+    def delete(self, job_id: str, version: int) -> None:
+        row = self._rows.get(job_id)
+        if row is not None and row.version != version:
+            self._keys.pop((row.organization_id, row.idempotency_key), None)
+        super().delete(job_id, version)
 
 
 @caught_by("R23")

@@ -74,12 +74,14 @@ class WriteCases(Contract):
 
     @clause("R03")
     def test_R03_a_key_of_the_organization_is_not_used_again(self) -> Flow[None]:
-        job = example()
-        yield from stored([job, example(1, organization_id="org_other", idempotency_key=job.idempotency_key)])
+        """Keys and organizations that differ in case, or in a space at the end, are others."""
+        job = example(0, organization_id="org", idempotency_key="key")
+        alike = [("org", "KEY"), ("org", "key "), ("ORG", "key"), ("org ", "key")]
+        others = [example(5 + at, organization_id=org, idempotency_key=key) for at, (org, key) in enumerate(alike)]
+        yield from stored([job, example(1, organization_id="org_other", idempotency_key="key"), *others])
         yield from stored([example(2, idempotency_key=None), example(3, idempotency_key=None)])
-        there = yield from insert(example(4, idempotency_key=job.idempotency_key))
-        assert there is not None, "it answered as if it had been stored"
-        same(there, bare(job))
+        for first in (job, *others):
+            yield from _answered(evolve(first, {"id": IDS[4]}), first)
         yield from unchanged(job)
         yield from refused(Load(IDS[4]), JobNotFoundError)
         assert not (yield from History(IDS[4])), "a record of what was not stored"
@@ -181,7 +183,8 @@ class WriteCases(Contract):
 
     @clause("R22")
     def test_R22_a_deleted_job_leaves_nothing(self) -> Flow[None]:
-        job, other = example(), example(1)
+        """And takes nothing of another organization's job with the same key."""
+        job, other = example(), example(1, organization_id="org_other", idempotency_key="key-0")
         yield from stored([job, other])
         yield from Delete(job.id, job.version)
         yield from refused(Load(job.id), JobNotFoundError)
@@ -191,6 +194,7 @@ class WriteCases(Contract):
         yield from stored([again, evolve(bare(job), {"idempotency_key": None})])
         same((yield from whole(job.id)), evolve(bare(job), {"idempotency_key": None}))
         yield from unchanged(other)
+        yield from _answered(evolve(other, {"id": IDS[3]}), other)
 
     @clause("R23")
     def test_R23_a_stale_delete_removes_nothing(self) -> Flow[None]:
@@ -200,6 +204,7 @@ class WriteCases(Contract):
             yield from refused(Delete(job.id, version), StaleJobError)
         yield from refused(Delete(IDS[1], 1), StaleJobError)
         yield from unchanged(job)
+        yield from _answered(evolve(job, {"id": IDS[1]}), job)
 
     # within
 
@@ -240,6 +245,13 @@ class WriteCases(Contract):
         yield from refused(Load(other.id), JobNotFoundError)
         assert list((yield from History(other.id))) == []
         yield from stored([other])
+
+
+def _answered(job: AnyJob, first: AnyJob) -> Flow[None]:
+    """An insert of this job answers the one that has its key."""
+    there = yield from insert(job)
+    assert there is not None, f"the key {job.idempotency_key!r} of {job.organization_id!r} was free"
+    same(there, bare(first))
 
 
 def _saved(job: AnyJob, transition: Accepted) -> Flow[AnyJob]:
