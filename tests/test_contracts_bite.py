@@ -16,18 +16,22 @@ from jobstate.testing.contracts import (
     ArtifactStoreContract,
     ArtifactStoreRaces,
     AsyncArtifactStoreRaces,
+    AsyncDispatcherContract,
     AsyncDispatcherRaces,
     Capability,
     DispatcherContract,
     DispatcherRaces,
     RepositoryContract,
+    RepositoryRaces,
+    SharedSweepsContract,
     clauses,
     dispatcher,
 )
 from jobstate.testing.contracts.clauses import Contract
+from jobstate.testing.contracts.samples import WRITTEN
 from tests.broken import dispatchers
 from tests.broken.dispatchers import DELAYING, DISPATCHERS, STORES, Delaying
-from tests.broken.repositories import BROKEN, Base
+from tests.broken.repositories import BROKEN, Base, leaving_out
 
 ROOT = Path(__file__).parent.parent
 
@@ -88,6 +92,15 @@ def test_a_broken_one_is_caught_by_its_clause(broken: type[Base], number: str, t
     found = failed(contract_of(broken), tmp_path)
     print(f"{broken.__name__} breaks {', '.join(sorted(found))}")
     assert number in found
+
+
+@pytest.mark.parametrize(("bulk", "number"), [(False, "R08"), (True, "R14")])
+@pytest.mark.parametrize("name", sorted(WRITTEN))
+def test_a_field_that_a_save_leaves_out_is_caught(name: str, bulk: bool, number: str, tmp_path: Path) -> None:
+    """Each that a row of the table writes."""
+    case = getattr(contract_of(leaving_out(name, bulk=bulk)), clauses(RepositoryContract)[number])
+    with pytest.raises(AssertionError, match=f"^{name}: "):
+        case(tmp_path)
 
 
 @pytest.mark.parametrize(("broken", "number"), [(MemoryDispatcher, ""), *DISPATCHERS])
@@ -222,10 +235,29 @@ def test_a_broken_one_is_red_when_pytest_runs_it(tmp_path: Path) -> None:
     assert "R12 needs 'lose', which this adapter lacks: no wire" in done.stdout
 
 
-def test_a_case_is_not_overridden() -> None:
-    with pytest.raises(TypeError, match="test_R23_a_stale_delete_removes_nothing: the cases of a contract are not overridden"):
-        type("Mine", (RepositoryContract,), {"test_R23_a_stale_delete_removes_nothing": None})
+CASES: list[tuple[type[Any], str]] = [
+    (RepositoryContract, "test_R23_a_stale_delete_removes_nothing"),
+    (AsyncDispatcherContract, "test_D01_what_is_taken_is_delivered"),
+    (SharedSweepsContract, "test_S03_several_at_once_share_the_rows"),
+    (RepositoryRaces, "test_R29_readers_see_whole_versions"),
+    (AsyncDispatcherRaces, "test_D06_what_many_dispatch_at_once_is_delivered"),
+    (ArtifactStoreRaces, "test_A07_an_artifact_is_there_whole_or_not_at_all"),
+    (RepositoryContract, "run"),
+]
 
+
+@pytest.mark.parametrize(("suite", "name"), CASES)
+def test_a_case_is_not_overridden(suite: type[Any], name: str) -> None:
+    """By the class itself, one before it, or one that both come from."""
+    mixin = type("Mixin", (), {name: None})
+    words = f"Mine: {name}: the cases of a contract are not overridden, nor how they are run; give a test of your own another"
+    for bases, attributes in [((suite,), {name: None}), ((mixin, suite), {}), ((type("Under", (mixin,), {}), suite), {})]:
+        with pytest.raises(TypeError, match=words):
+            type("Mine", bases, attributes)
+    assert getattr(type("Mine", (suite, mixin), {"test_of_mine": None}), name) is getattr(suite, name)
+
+
+def test_a_capability_that_nobody_knows_is_not_lacking() -> None:
     with pytest.raises(TypeError, match="sql: there is no such capability; there are transaction, delay, spoil, lose"):
         type("Other", (RepositoryContract,), {"lacks": {"sql": "no"}})
 

@@ -101,9 +101,9 @@ def test_code_in_the_documents_runs_and_prints_what_it_says(
 @pytest.mark.full
 def test_the_dispatcher_of_its_page_keeps_its_contract(tmp_path: Path) -> None:
     write_files(ROOT / "docs" / "write-a-dispatcher.md", tmp_path)
-    done = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_spool.py")
+    done = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_spool.py", "test_spool_served.py")
     assert done.returncode == 0, done.stdout
-    assert re.search(r"^5 passed, 4 skipped", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^6 passed, 4 skipped", done.stdout, re.MULTILINE), done.stdout
 
 
 def test_the_skeleton_of_a_repository_is_red_because_it_is_not_written(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ class Dispatcher(Protocol):
     D01 `dispatch` that returns has taken the delivery: it is delivered at least once, at any later time, in any order.
     D02 `dispatch` answers a name for `revoke`: the engine's own, or the one it was given.
     D03 An engine that drops a `task_name` it has seen drops only repeats: another name for the same run is delivered.
-    D04 `revoke` takes a task back if it can, and says nothing if it cannot, or never saw it. Nothing rests on it.
+        While the first one waits, the engine may answer that name again, and deliver once.
+    D04 `revoke` takes a task back if it can, and says nothing if it cannot, or never saw it. Nothing rests on it. It takes back
+        no other.
     D05 A `transactional` dispatcher's delivery is delivered if and only if the transaction it was given commits.
     D06 Every method may be called by several threads at once (the async twin: by several tasks).
     """

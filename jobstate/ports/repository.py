@@ -23,6 +23,7 @@ class Repository(Protocol):
     R01 `insert` stores the row, its payloads and its record.
     R02 `insert` of an id that is there stores nothing, and answers the job that is there, without payloads.
     R03 `insert` of an idempotency key that its organization has used does the same; other organizations' keys do not matter.
+        Keys and organizations are compared by byte, here and in R05 and R17.
     R04 `load` of an unknown id is JobNotFoundError.
     R05 `load` for an organization finds another's job as little as an unknown one: the two errors look the same.
     R06 A payload is loaded only when it is asked for.

@@ -58,6 +58,42 @@ class RaisesOnAnUnknownTask(MemoryDispatcher):
         super().revoke(task_name)
 
 
+class DropsWhatWaitsUnderAnotherName(MemoryDispatcher):
+    def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
+        waits = any(task[1] == delivery for task in self._tasks)
+        return task_name if waits else super().dispatch(delivery, task_name)
+
+
+class CutsNames(MemoryDispatcher):
+    """And drops what it then takes for a repeat."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
+        name = task_name[:32]
+        if name not in self.seen:
+            self.seen.add(name)
+            super().dispatch(delivery, task_name)
+        return task_name
+
+
+class RevokesAll(MemoryDispatcher):
+    def revoke(self, task_name: str) -> None:
+        self._tasks.clear()
+
+
+class RevokesNamesThatBeginAlike(MemoryDispatcher):
+    def revoke(self, task_name: str) -> None:
+        self._tasks = deque(task for task in self._tasks if not task[0].startswith(task_name))
+
+
+class AnswersOneNameForAll(MemoryDispatcher):
+    def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
+        return super().dispatch(delivery, "queue")
+
+
 class Delaying(MemoryDispatcher):
     """Holds what is delayed until its time."""
 
@@ -211,7 +247,12 @@ DISPATCHERS: list[tuple[type[MemoryDispatcher], str]] = [
     (DropsASecondDeliveryOfAJob, "D01"),
     (AnswersNothing, "D02"),
     (DropsARunItHasSeen, "D03"),
+    (DropsWhatWaitsUnderAnotherName, "D03"),
+    (CutsNames, "D03"),
     (RaisesOnAnUnknownTask, "D04"),
+    (RevokesAll, "D04"),
+    (RevokesNamesThatBeginAlike, "D04"),
+    (AnswersOneNameForAll, "D04"),
 ]
 DELAYING: list[tuple[type[Delaying], str]] = [
     (TakesNoNoticeOfTheTime, "L01"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from jobstate.errors import JobNotFoundError, OutcomeUnknownError, RepositoryError, StaleJobError, UnreadableJobError
 from jobstate.lifecycle import Accepted
 from jobstate.memory import MemoryRepository
-from jobstate.model import HistoryRecord, Job, JobResponse, JobStatus, evolve
+from jobstate.model import PAYLOADS, HistoryRecord, Job, JobResponse, JobStatus, evolve
 from jobstate.query import Cursor, Due, DuePage, JobFilter, Listing, PageRequest, due_time
 
 AnyJob = Job[Any, Any]
@@ -160,7 +161,50 @@ class TakesNoKeyForAKey(Base):
         return super()._standing(job) or next((row for row in found if row.organization_id == job.organization_id), None)
 
 
+def _collating(folded: str, *names: str) -> type[Base]:
+    """One that compares tenants, or keys, or both, by a collation of words when it inserts."""
+
+    def key(job: AnyJob) -> list[Any]:
+        fields = {name: getattr(job, name) for name in ("organization_id", "idempotency_key")}
+        return [FOLDS[folded](value) if name in names else value for name, value in fields.items()]
+
+    class Collates(Base):
+        def _standing(self, job: AnyJob) -> AnyJob | None:
+            alike = (row for row in self._rows.values() if None not in (row.idempotency_key, job.idempotency_key))
+            return super()._standing(job) or next((row for row in alike if key(row) == key(job)), None)
+
+    Collates.__name__ = f"Folds_{folded}_of_{'_'.join(names)}"
+    return Collates
+
+
+FOLDS: dict[str, Callable[[str], str]] = {"case": str.lower, "spaces": str.rstrip}
+"""What a collation takes for equal."""
+
+for _folded in FOLDS:
+    caught_by("R03")(_collating(_folded, "organization_id"))
+    caught_by("R03")(_collating(_folded, "idempotency_key"))
+
+
 # load
+
+
+def _loading_by_words(folded: str) -> type[Base]:
+    """One that compares tenants by a collation of words when it loads."""
+
+    class Loads(Base):
+        def load(self, job_id: str, *, organization_id: str | None = None, **options: Any) -> AnyJob:
+            row = self._rows.get(job_id)
+            if row is not None and organization_id is not None:
+                fold = FOLDS[folded]
+                organization_id = row.organization_id if fold(row.organization_id) == fold(organization_id) else organization_id
+            return super().load(job_id, organization_id=organization_id, **options)
+
+    Loads.__name__ = f"Loads_whatever_the_{folded}"
+    return Loads
+
+
+for _folded in FOLDS:
+    caught_by("R05")(_loading_by_words(_folded))
 
 
 @caught_by("R04")
@@ -206,6 +250,27 @@ class ListsNoResponses(Base):
 
 
 @caught_by("R06")
+class MixesThePayloadsOfAList(Base):
+    """It reads them in the order of the ids, and lays them beside the rows in whatever order these are."""
+
+    def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+        found = super().list(where, page, **options)
+        requests = [job.request for job in sorted(found.jobs, key=lambda job: job.id)]
+        pairs = zip(found.jobs, requests, strict=True)
+        return found._replace(jobs=[evolve(job, {"request": request}) for job, request in pairs])
+
+
+@caught_by("R06")
+class LaysPayloadsBesideOtherRows(Base):
+    """A row that has none is passed over."""
+
+    def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+        found = super().list(where, page, **options)
+        responses = iter([job.response for job in found.jobs if job.response is not None])
+        return found._replace(jobs=[evolve(job, {"response": next(responses, None)}) for job in found.jobs])
+
+
+@caught_by("R06")
 class LoadsPayloadsOfDueJobs(Base):
     def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
         found = super().due(due, until=until, limit=limit, after=after)
@@ -231,6 +296,12 @@ class SharesWhatItLoads(Base):
             return fresh
         known = self.cache.setdefault(f"{row.id} {row.version}", fresh)
         return evolve(fresh, {"request": known.request})
+
+
+@caught_by("R07")
+class SharesItsHistory(Base):
+    def history(self, job_id: str, *, after_version: int = 0) -> Sequence[HistoryRecord]:
+        return [record for record in self._history.get(job_id, ()) if record.version > after_version]
 
 
 # save
@@ -363,6 +434,34 @@ class LosesUpdatesInBulk(Base):
         return [None] * len(transitions)
 
 
+@caught_by("R10")
+class WritesNoPayloadsInBulk(Base):
+    """It removes them, and no more."""
+
+    def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
+        removed = [
+            transition._replace(changes={**transition.changes, **dict.fromkeys(PAYLOADS & transition.changes.keys())})
+            for transition in transitions
+        ]
+        return super().save_many(removed)
+
+
+def leaving_out(name: str, *, bulk: bool) -> type[Base]:
+    """One whose UPDATE, of one row or of many, has a list of columns that lacks this field."""
+
+    def without(transition: Accepted) -> Accepted:
+        return transition._replace(changes={key: value for key, value in transition.changes.items() if key != name})
+
+    class LeavesOut(Base):
+        def save(self, transition: Accepted, *, within: Any = None) -> None:
+            super().save(transition if bulk else without(transition), within=within)
+
+        def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
+            return super().save_many([without(transition) if bulk else transition for transition in transitions])
+
+    return LeavesOut
+
+
 @caught_by("R14")
 class WritesNoRecordsInBulk(Base):
     def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
@@ -471,6 +570,115 @@ class TakesNoStatusesForAll(Base):
         return super().list(where.model_copy(update={"statuses": where.statuses or None}), page, **options)
 
 
+def _forgetting_behind_a_cursor(*names: str) -> type[Base]:
+    """One that looks at these conditions on the first page only."""
+
+    class Forgets(Base):
+        def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+            behind = page.cursor is not None
+            return super().list(where.model_copy(update=dict.fromkeys(names)) if behind else where, page, **options)
+
+    Forgets.__name__ = f"Forgets_{'_'.join(names)}_behind_a_cursor"
+    return Forgets
+
+
+for _names in (["organization_id"], ["statuses"], ["metadata"], list(JobFilter.model_fields)):
+    caught_by("R17")(_forgetting_behind_a_cursor(*_names))
+
+
+@caught_by("R17")
+class LimitsBeforeItFilters(Base):
+    def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+        held = {job.id for job in super().list(where, PageRequest(10_000)).jobs}
+        found = super().list(JobFilter(), page, **options)
+        return found._replace(jobs=[job for job in found.jobs if job.id in held])
+
+
+class _IndexesAnInsert(Base):
+    """Its index of statuses is written by an insert, and by no save."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.statuses: dict[str, JobStatus] = {}
+
+    def _store(self, job: AnyJob, record: HistoryRecord) -> None:
+        super()._store(job, record)
+        self.statuses[job.id] = job.status
+
+    def indexed(self, where: JobFilter) -> JobFilter:
+        if where.statuses is None:
+            return where
+        ids = tuple(job_id for job_id, status in self.statuses.items() if status in where.statuses)
+        return where.model_copy(update={"statuses": None, "ids": ids})
+
+
+@caught_by("R17")
+class ListsByTheStatusOfAnInsert(_IndexesAnInsert):
+    def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+        return super().list(self.indexed(where), page, **options)
+
+
+@caught_by("R20")
+class CountsByTheStatusOfAnInsert(_IndexesAnInsert):
+    def count(self, where: JobFilter) -> int:
+        return super().count(self.indexed(where))
+
+
+class _TakesFewIds(Base):
+    """As many as an old driver has parameters."""
+
+    def few(self, where: JobFilter) -> JobFilter:
+        if where.ids is not None and len(where.ids) > 999:
+            raise RepositoryError("too many variables")
+        return where
+
+
+@caught_by("R17")
+class ListsFewIds(_TakesFewIds):
+    def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+        return super().list(self.few(where), page, **options)
+
+
+@caught_by("R20")
+class CountsFewIds(_TakesFewIds):
+    def count(self, where: JobFilter) -> int:
+        return super().count(self.few(where))
+
+
+def _misreading(mark: str) -> type[Base]:
+    """One that makes a path into JSON of a key, and finds nothing under a key with this character in it."""
+
+    class Misreads(Base):
+        def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+            return Listing([], []) if mark in "".join(where.metadata or {}) else super().list(where, page, **options)
+
+    Misreads.__name__ = f"Misreads_{mark}_in_a_key"
+    return Misreads
+
+
+for _mark in ".\"\\'":
+    caught_by("R17")(_misreading(_mark))
+
+
+@caught_by("R17")
+class TakesAKeyForAPattern(Base):
+    def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+        found = super().list(where.model_copy(update={"metadata": None}), page._replace(limit=10_000), **options)
+        asked = (where.metadata or {}).items()
+        jobs = [job for job in found.jobs if all(_has_like(job.metadata, key, value) for key, value in asked)]
+        return found._replace(jobs=jobs[: page.limit])
+
+
+def _has_like(metadata: dict[str, str], key: str, value: str) -> bool:
+    return any(fnmatchcase(there, key.replace("_", "?")) and text == value for there, text in metadata.items())
+
+
+@caught_by("R20")
+class CountsOnePage(Base):
+    def count(self, where: JobFilter) -> int:
+        return min(super().count(where), 20)
+
+
 # due
 
 
@@ -539,6 +747,62 @@ class EndsAfterAPage(Base):
         return super().due(due, until=until, limit=limit, after=after)._replace(after=None)
 
 
+class _KeepsDueTimes(Base):
+    """It has columns of due times, written when it inserts, and reads the due pages from them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.columns: dict[str, AnyJob] = {}
+
+    def _store(self, job: AnyJob, record: HistoryRecord) -> None:
+        super()._store(job, record)
+        self.columns[job.id] = job
+
+    def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
+        now, self._rows = self._rows, {job_id: self.columns[job_id] for job_id in self._rows}
+        try:
+            found = super().due(due, until=until, limit=limit, after=after)
+        finally:
+            self._rows = now
+        return found._replace(jobs=[now[job.id] for job in found.jobs])
+
+
+@caught_by("R18")
+class WritesDueTimesWhenItInserts(_KeepsDueTimes):
+    pass
+
+
+@caught_by("R19")
+class WritesDueTimesOfOneRow(_KeepsDueTimes):
+    """In bulk it does not."""
+
+    def save(self, transition: Accepted, *, within: Any = None) -> None:
+        super().save(transition, within=within)
+        self.columns[transition.job_id] = self._rows[transition.job_id]
+
+    def save_many(self, transitions: Sequence[Accepted]) -> list[RepositoryError | None]:
+        before = self.columns.copy()
+        answers = super().save_many(transitions)
+        self.columns = before
+        return answers
+
+
+def _ending_after_a_part(ending: Due) -> type[Base]:
+    """One whose cursor leads nowhere on this page."""
+
+    class Ends(Base):
+        def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
+            found = super().due(due, until=until, limit=limit, after=after)
+            return found._replace(jobs=[]) if due is ending and after is not None else found
+
+    Ends.__name__ = f"Ends_after_a_part_of_{ending}"
+    return Ends
+
+
+for _due in Due:
+    caught_by("R19")(_ending_after_a_part(_due))
+
+
 # history and delete
 
 
@@ -591,6 +855,23 @@ class KeepsTheKey(Base):
             self._keys[row.organization_id, row.idempotency_key] = next(iter(self._rows), job_id)
 
 
+@caught_by("R22")
+class FreesTheKeyOfEachOrganization(Base):
+    def delete(self, job_id: str, version: int) -> None:
+        row = self._at(job_id, version)
+        super().delete(job_id, version)
+        self._keys = {key: there for key, there in self._keys.items() if key[1] != row.idempotency_key}
+
+
+@caught_by("R23")
+class FreesTheKeyOfAStaleDelete(Base):
+    def delete(self, job_id: str, version: int) -> None:
+        row = self._rows.get(job_id)
+        if row is not None and row.version != version:
+            self._keys.pop((row.organization_id, row.idempotency_key), None)
+        super().delete(job_id, version)
+
+
 @caught_by("R23")
 class DeletesAtAnyVersion(Base):
     def delete(self, job_id: str, version: int) -> None:
@@ -630,6 +911,29 @@ class StopsAListAtABadRow(Base):
 class LeavesBadRowsOut(Base):
     def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
         return super().due(due, until=until, limit=limit, after=after)._replace(unreadable=[])
+
+
+@caught_by("R25")
+class EndsAtAPartThatHasABadRow(Base):
+    def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
+        found = super().due(due, until=until, limit=limit, after=after)
+        return found._replace(after=found.after if len(found.jobs) == limit else None)
+
+
+@caught_by("R25")
+class GoesOnBehindTheLastGoodRow(Base):
+    def due(self, due: Due, *, until: int, limit: int, after: Cursor | None = None) -> DuePage:
+        found = super().due(due, until=until, limit=limit, after=after)
+        if found.after is None or not found.jobs:
+            return found
+        return found._replace(after=Cursor(due_time(due, found.jobs[-1]) or 0, found.jobs[-1].id))
+
+
+@caught_by("R25")
+class LeavesBadRowsOutOfAFullPage(Base):
+    def list(self, where: JobFilter, page: PageRequest, **options: Any) -> Listing:
+        found = super().list(where, page, **options)
+        return found._replace(unreadable=[]) if len(found.ids) == page.limit else found
 
 
 # within

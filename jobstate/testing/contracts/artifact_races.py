@@ -10,6 +10,7 @@ from typing import Any
 from jobstate.errors import ArtifactConflictError, ArtifactNotFoundError
 from jobstate.ports import ArtifactStore, AsyncArtifactStore
 from jobstate.testing.contracts.artifacts import KEYS
+from jobstate.testing.contracts.clauses import Suite
 from jobstate.testing.contracts.race import PARTIES, ROUNDS, at_once, tasks_at_once
 from jobstate.testing.contracts.samples import IDS
 
@@ -28,7 +29,7 @@ VALUES = [bytes([number]) * LARGE for number in range(PARTIES)]
 """Bytes that differ, for one key."""
 
 
-class ArtifactStoreRaces:
+class ArtifactStoreRaces(Suite):
     """A07: every method may be called by several threads at once. Give it what the contract is given."""
 
     def open_store(self, folder: Path) -> ArtifactStore:
@@ -75,7 +76,7 @@ class ArtifactStoreRaces:
             self.close_store(store)
 
 
-class AsyncArtifactStoreRaces:
+class AsyncArtifactStoreRaces(Suite):
     """A07 of the async twin: every method may be called by several tasks at once."""
 
     async def open_store(self, folder: Path) -> AsyncArtifactStore:

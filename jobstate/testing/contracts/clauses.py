@@ -64,7 +64,30 @@ def clauses(contract: type[Contract]) -> dict[str, str]:
     return {number: name for name, number in sorted(found.items()) if number is not None}
 
 
-class Contract:
+class Suite:
+    """What contracts and races have in common: their cases are run as they are."""
+
+    def __init_subclass__(cls) -> None:
+        """A case cannot be overridden, nor how it is run: not by the class, and not by one that stands before the suite."""
+        super().__init_subclass__()
+        own = [base for base in cls.__mro__ if base.__module__.startswith(_HERE)]
+        cases = {name for base in own for name in vars(base) if name == "run" or name.startswith("test_")}
+        if overridden := sorted(name for name in cases if _first(cls, name) not in own):
+            raise TypeError(
+                f"{cls.__name__}: {', '.join(overridden)}: the cases of a contract are not overridden, nor how they are run; "
+                f"give a test of your own another name, and say in `lacks` what the adapter lacks"
+            )
+
+
+_HERE = __name__.rpartition(".")[0] + "."
+
+
+def _first(cls: type[Any], name: str) -> type[Any]:
+    """The class that this attribute comes from."""
+    return next(base for base in cls.__mro__ if name in vars(base))
+
+
+class Contract(Suite):
     """What every contract has. Subclass one of the contracts, not this.
 
     Attributes:
@@ -74,10 +97,8 @@ class Contract:
     lacks: ClassVar[Mapping[Capability, str]] = {}
 
     def __init_subclass__(cls) -> None:
-        """A case cannot be overridden, and only a known capability can be lacking."""
-        known = {name for base in cls.__mro__[1:] if issubclass(base, Contract) for name in clauses(base).values()}
-        if overridden := sorted(known & vars(cls).keys()):
-            raise TypeError(f"{cls.__name__}: {', '.join(overridden)}: the cases of a contract are not overridden; use `lacks`")
+        """Only a known capability can be lacking."""
+        super().__init_subclass__()
         if unknown := sorted(str(name) for name in cls.lacks if name not in set(Capability)):
             known_ones = ", ".join(capability.value for capability in Capability)
             raise TypeError(f"{cls.__name__}.lacks: {', '.join(unknown)}: there is no such capability; there are {known_ones}")

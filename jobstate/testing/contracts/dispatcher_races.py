@@ -11,6 +11,7 @@ from typing import Any
 from jobstate.model import Delivery
 from jobstate.ports import AsyncDispatcher, Dispatcher
 from jobstate.testing.contracts import dispatcher as contract
+from jobstate.testing.contracts.clauses import Suite
 from jobstate.testing.contracts.dispatcher import check_received, delivery
 from jobstate.testing.contracts.race import PARTIES, ROUNDS, at_once, tasks_at_once
 
@@ -26,7 +27,7 @@ def _of(party: int) -> list[Delivery]:
     return DELIVERIES[party * ROUNDS : (party + 1) * ROUNDS]
 
 
-class DispatcherRaces:
+class DispatcherRaces(Suite):
     """D06: every method may be called by several threads at once. Give it what the contract is given."""
 
     def open_dispatcher(self, folder: Path) -> Dispatcher:
@@ -70,7 +71,7 @@ class DispatcherRaces:
         return found
 
 
-class AsyncDispatcherRaces:
+class AsyncDispatcherRaces(Suite):
     """D06 of the async twin: every method may be called by several tasks at once."""
 
     async def open_dispatcher(self, folder: Path) -> AsyncDispatcher:

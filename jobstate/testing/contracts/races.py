@@ -14,6 +14,7 @@ from jobstate.lifecycle.creation import creation_record
 from jobstate.model import Event, evolve
 from jobstate.ports import AsyncRepository, Repository
 from jobstate.query import PageRequest
+from jobstate.testing.contracts.clauses import Suite
 from jobstate.testing.contracts.race import PARTIES, ROUNDS, at_once, tasks_at_once
 from jobstate.testing.contracts.samples import EVERYTHING, IDS, example, transition
 
@@ -28,7 +29,7 @@ def _saved_in_bulk(repository: Repository, move: Accepted) -> Exception | None:
     return repository.save_many([move])[0]
 
 
-class RepositoryRaces:
+class RepositoryRaces(Suite):
     """R29: every method may be called by several threads at once. Give it what the contract is given."""
 
     def open_repository(self, folder: Path) -> Repository:
@@ -116,7 +117,7 @@ class RepositoryRaces:
             self.close_repository(repository)
 
 
-class AsyncRepositoryRaces:
+class AsyncRepositoryRaces(Suite):
     """R29 of the async twin: every method may be called by several tasks at once."""
 
     async def open_repository(self, folder: Path) -> AsyncRepository:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from jobstate.effects import Count, DueJobs, Flow, History, List, Load, Save
+from typing import Any
+
+from jobstate.effects import Count, DueJobs, Flow, History, List, Load, Save, SaveMany
 from jobstate.errors import JobNotFoundError, UnreadableJobError
 from jobstate.lifecycle.creation import creation_record
-from jobstate.model import AnyJob, Event, HistoryRecord, JobStatus, Lease, evolve
+from jobstate.model import AnyJob, Event, HistoryRecord, JobResponse, JobStatus, Lease, evolve
 from jobstate.query import Cursor, Due, DuePage, JobFilter, PageRequest, due_time
 from jobstate.testing.contracts.clauses import Capability, Contract, Hook, clause
 from jobstate.testing.contracts.samples import (
@@ -18,6 +20,7 @@ from jobstate.testing.contracts.samples import (
     refused,
     same,
     stored,
+    towards,
     transition,
     whole,
 )
@@ -41,26 +44,33 @@ class ReadCases(Contract):
 
     @clause("R05")
     def test_R05_another_organizations_job_looks_unknown(self) -> Flow[None]:
-        job = example()
+        """Also when the two differ in case only, or in a space at the end."""
+        job = example(0, organization_id="org")
         yield from stored([job])
-        same((yield from Load(job.id, job.organization_id)), bare(job))
-        others = yield from refused(Load(job.id, "org_other"), JobNotFoundError)
-        unknown = yield from refused(Load(IDS[1], "org_other"), JobNotFoundError)
-        assert str(others).replace(job.id, "") == str(unknown).replace(IDS[1], "")
+        same((yield from Load(job.id, "org")), bare(job))
+        for other in ("org_other", "ORG", "org ", "or"):
+            others = yield from refused(Load(job.id, other), JobNotFoundError)
+            unknown = yield from refused(Load(IDS[1], other), JobNotFoundError)
+            assert str(others).replace(job.id, "") == str(unknown).replace(IDS[1], "")
 
     @clause("R06")
     def test_R06_a_payload_is_loaded_when_it_is_asked_for(self) -> Flow[None]:
-        job = example(0, JobStatus.COMPLETED)
-        yield from stored([job])
+        """Each job's own, in a list as well, also next to one that has none."""
+        jobs = [example(number, JobStatus.COMPLETED, request={"page": number}) for number in range(3)]
+        jobs[0] = evolve(jobs[0], {"response": None})
+        jobs[1] = evolve(jobs[1], {"request": None, "response": JobResponse[Any](body={"page": 1})})
+        yield from stored(jobs)
         for request in (False, True):
             for response in (False, True):
                 without = {name: None for name, asked in (("request", request), ("response", response)) if not asked}
-                wanted = evolve(job, without)
-                same((yield from Load(job.id, None, request, response)), wanted)
-                listing = yield from List(EVERYTHING, PageRequest(1), request, response)
-                same(listing.jobs[0], wanted)
+                wanted = [evolve(job, without) for job in jobs]
+                same((yield from Load(jobs[2].id, None, request, response)), wanted[2])
+                for newest in (False, True):
+                    listing = yield from List(EVERYTHING, PageRequest(3, newest_first=newest), request, response)
+                    for there, job in zip(listing.jobs, reversed(wanted) if newest else wanted, strict=True):
+                        same(there, job)
         page = yield from DueJobs(Due.EXPIRING, LATE, 10)
-        same(page.jobs[0], bare(job))
+        same(page.jobs[0], bare(jobs[0]))
 
     @clause("R07")
     def test_R07_what_is_loaded_is_nobody_elses(self) -> Flow[None]:
@@ -81,6 +91,10 @@ class ReadCases(Contract):
         assert second.request == {"list": [1]}, "two loads share a request"
         assert second.metadata == {"a": "b"}, "two loads share metadata"
         assert second.response == job.response, "two loads share a response"
+        record = (yield from History(job.id))[0]
+        before = record.model_copy(deep=True)
+        record.changes["endpoint"] = "changed"
+        assert list((yield from History(job.id))) == [before], "two histories share a record"
 
     # list and count
 
@@ -108,53 +122,56 @@ class ReadCases(Contract):
 
     @clause("R17")
     def test_R17_a_filter_finds_all_that_it_describes_and_no_other(self) -> Flow[None]:
-        jobs = _assorted()
-        yield from stored(jobs)
+        """On each page, whether a row was inserted as it is or saved since."""
+        jobs = yield from _stored_and_saved(_assorted())
         for where in _filters():
-            found = yield from listed(where, PageRequest(50, newest_first=False))
-            assert found == [job.id for job in jobs if _holds(where, job)], f"{where}: {found}"
+            ids = [job.id for job in jobs if _holds(where, job)]
+            pages = {
+                PageRequest(2, newest_first=False): ids[:2],
+                PageRequest(50, after=IDS[1], newest_first=False): [job_id for job_id in ids if job_id > IDS[1]],
+                PageRequest(2, before=IDS[4]): [job_id for job_id in ids if job_id > IDS[4]][1::-1],
+            }
+            for page, expected in pages.items():
+                found = yield from listed(where, page)
+                assert found == expected, f"{_briefly(where)}, {page}: {found}"
 
     # due
 
     @clause("R18")
     def test_R18_a_due_page_has_what_is_due(self) -> Flow[None]:
+        """As the rows were inserted, and as they stand when each has been saved as the next one."""
         jobs = _of_every_page()
         yield from stored(jobs)
-        for due in Due:
-            times = {job.id: time for job in jobs if (time := due_time(due, job)) is not None}
-            assert times, due
-            for until in (-1, *sorted(set(times.values())), LATE):
-                page = yield from DueJobs(due, until, 50)
-                expected = sorted((time, job_id) for job_id, time in times.items() if time <= until)
-                assert [job.id for job in page.jobs] == [job_id for _, job_id in expected], f"{due} until {until}"
-                for job in page.jobs:
-                    same(job, bare(next(there for there in jobs if there.id == job.id)))
+        yield from _each_on_its_pages(jobs)
+        moves = [towards(job, next_) for job, next_ in zip(jobs, [*jobs[1:], jobs[0]], strict=True)]
+        for move in moves:
+            yield from Save(move)
+        yield from _each_on_its_pages([evolve(job, move.changes) for job, move in zip(jobs, moves, strict=True)])
 
     @clause("R19")
     def test_R19_a_due_page_goes_on_behind_its_cursor(self) -> Flow[None]:
+        """Each page, with the same rows: they are saved from one to the next."""
         times = [T + 9, T + 9, T + 5, T + 9, T + 5, T + 7, T + 9, T + 7, T + 5, T + 9]
-        jobs = [example(number, expires_at=time) for number, time in enumerate(times)]
+        jobs = [example(number) for number in range(len(times))]
         yield from stored(jobs)
-        expected = [job_id for _, job_id in sorted((job.expires_at, job.id) for job in jobs)]
-        for limit in (1, 2, 3, 10, 11):
-            found: list[str] = []
-            after: Cursor | None = None
-            while True:
-                page: DuePage = yield from DueJobs(Due.EXPIRING, LATE, limit, after)
-                assert len(page.jobs) <= limit, f"{len(page.jobs)} rows, at most {limit} were asked for"
-                found += [job.id for job in page.jobs]
-                assert len(found) <= len(jobs), f"a row comes again, with pages of {limit}: {found}"
-                if page.after is None:
-                    break
-                after = page.after
-            assert found == expected, f"with pages of {limit}: {found}"
+        expected = [job_id for _, job_id in sorted(zip(times, IDS, strict=True))]
+        for due in Due:
+            moves = [transition(job, **_due_at(due, time, job)) for job, time in zip(jobs, times, strict=True)]
+            assert not any((yield from SaveMany(moves)))
+            jobs = [evolve(job, move.changes) for job, move in zip(jobs, moves, strict=True)]
+            for limit in (1, 2, 3, 10, 11) if due is Due.EXPIRING else (2,):
+                found, _ = yield from _walked(due, limit)
+                assert found == expected, f"{due}, with pages of {limit}: {found}"
 
     @clause("R20")
     def test_R20_a_count_counts_what_a_list_lists(self) -> Flow[None]:
-        jobs = _assorted()
-        yield from stored(jobs)
+        """All of them, and not only as many as on a page."""
+        jobs = yield from _stored_and_saved(_assorted())
+        more = [example(0, id=f"job_{number:021}") for number in range(1, 12)]
+        jobs += [evolve(job, {"idempotency_key": None}) for job in more]
+        yield from stored(jobs[-len(more) :])
         for where in _filters():
-            assert (yield from Count(where)) == sum(_holds(where, job) for job in jobs), where
+            assert (yield from Count(where)) == sum(_holds(where, job) for job in jobs), _briefly(where)
 
     # history
 
@@ -184,13 +201,71 @@ class ReadCases(Contract):
 
     @clause("R25", Capability.SPOIL)
     def test_R25_an_unreadable_row_stops_no_page(self) -> Flow[None]:
-        yield from stored([example(number) for number in range(3)])
-        yield from Hook("_spoil", (IDS[1],))
-        listing = yield from List(EVERYTHING, PageRequest(9, newest_first=False))
-        page = yield from DueJobs(Due.EXPIRING, LATE, 9)
-        for found in (listing, page):
-            assert [job.id for job in found.jobs] == [IDS[0], IDS[2]]
-            assert [error.job_id for error in found.unreadable] == [IDS[1]]
+        """It counts for the limit, and a page that ends with it is gone on behind."""
+        yield from stored([example(number) for number in range(5)])
+        spoilt, good = [IDS[0], IDS[3]], [IDS[1], IDS[2], IDS[4]]
+        for job_id in spoilt:
+            yield from Hook("_spoil", (job_id,))
+        for limit in (1, 2, 3, 9):
+            assert (yield from _walked(Due.EXPIRING, limit)) == (good, spoilt), f"with pages of {limit}"
+            listing = yield from List(EVERYTHING, PageRequest(limit, newest_first=False))
+            assert [job.id for job in listing.jobs] == [job_id for job_id in good if job_id in IDS[:limit]]
+            assert [error.job_id for error in listing.unreadable] == [job_id for job_id in spoilt if job_id in IDS[:limit]]
+
+
+def _walked(due: Due, limit: int) -> Flow[tuple[list[str], list[str]]]:
+    """The ids of all rows of a due page, in parts of this many: those of readable ones, and of the others."""
+    readable: list[str] = []
+    unreadable: list[str] = []
+    after: Cursor | None = None
+    while True:
+        page: DuePage = yield from DueJobs(due, LATE, limit, after)
+        rows = len(page.jobs) + len(page.unreadable)
+        assert rows <= limit, f"{rows} rows, at most {limit} were asked for"
+        readable += [job.id for job in page.jobs]
+        unreadable += [error.job_id for error in page.unreadable]
+        found = [*readable, *unreadable]
+        assert len(found) == len(set(found)), f"{due}: a row comes again, with pages of {limit}: {found}"
+        if page.after is None:
+            return readable, unreadable
+        assert rows, f"{due}: an empty part, and more behind it, with pages of {limit}"
+        after = page.after
+
+
+def _each_on_its_pages(jobs: list[AnyJob]) -> Flow[None]:
+    """Each due page, until each time on it, has the jobs that are due then."""
+    for due in Due:
+        times = {job.id: time for job in jobs if (time := due_time(due, job)) is not None}
+        assert times, due
+        for until in (-1, *sorted(set(times.values())), LATE):
+            page = yield from DueJobs(due, until, 50)
+            expected = sorted((time, job_id) for job_id, time in times.items() if time <= until)
+            assert [job.id for job in page.jobs] == [job_id for _, job_id in expected], f"{due} until {until}"
+            for job in page.jobs:
+                same(job, bare(next(there for there in jobs if there.id == job.id)))
+
+
+_MARKS = ".\"\\%_'"
+"""What a path into JSON, a pattern or a quoted text may take for something else."""
+
+_MANY = JobFilter(ids=(*IDS, *(f"job_{number:021}" for number in range(1, 10_001 - len(IDS)))))
+"""As many ids as a filter may have."""
+
+
+def _briefly(where: JobFilter) -> str:
+    """For an error: many ids say no more than how many."""
+    return "the most ids that a filter may have" if where is _MANY else str(where)
+
+
+def _stored_and_saved(jobs: list[AnyJob]) -> Flow[list[AnyJob]]:
+    """Store them, every other one first as the one before it, and then saved as what it is: how they stand now."""
+    inserted = [evolve(job, towards(job, jobs[at - 1]).changes) if at % 2 else job for at, job in enumerate(jobs)]
+    yield from stored(inserted)
+    for at in range(1, len(jobs), 2):
+        move = towards(inserted[at], jobs[at])
+        yield from Save(move)
+        inserted[at] = evolve(inserted[at], move.changes)
+    return inserted
 
 
 def _assorted() -> list[AnyJob]:
@@ -204,8 +279,8 @@ def _assorted() -> list[AnyJob]:
         {"b": "2"},
         {"a": "1", "b": "3"},
         {"A": "1"},
-        {},
-        {"%": "_"},
+        {f"a{mark}b": f"{mark}c" for mark in _MARKS},
+        {"%": "_", "axb": "xc"},
         {"a": ""},
     ]
     return [
@@ -225,14 +300,16 @@ def _filters() -> list[JobFilter]:
     """Each condition alone, at its edges, and together."""
     return [
         JobFilter(),
-        *(JobFilter(organization_id=name) for name in ("org_one", "org_two", "ORG_ONE", "org_none")),
+        *(JobFilter(organization_id=name) for name in ("org_one", "org_two", "ORG_ONE", "org_one ", "org_none")),
         *(JobFilter(ids=ids) for ids in ((), IDS[:3], (IDS[2], "job_" + "1" * 21))),
+        _MANY,
         *(JobFilter(statuses=statuses) for statuses in ((), (JobStatus.FAILED,), (JobStatus.QUEUED, JobStatus.EXPIRED))),
         *(JobFilter(endpoint=name) for name in ("/v1/a", "/v1/A", "/v1/_")),
         *(JobFilter(created_from=T + at) for at in (0, 2, 5)),
         *(JobFilter(created_to=T + at) for at in (0, 2, 5)),
         JobFilter(created_from=T + 1, created_to=T + 3),
         *(JobFilter(metadata=pairs) for pairs in ({}, {"a": "1"}, {"a": "1", "b": "2"}, {"%": "_"}, {"a": ""}, {"a": "%"})),
+        *(JobFilter(metadata={f"a{mark}b": f"{mark}c"}) for mark in _MARKS),
         JobFilter(organization_id="org_one", statuses=(JobStatus.FAILED,), endpoint="/v1/a", metadata={"a": "1"}),
         JobFilter(organization_id="org_one", ids=IDS, created_from=T + 1, created_to=T + 5, endpoint="/v1/a"),
     ]
@@ -249,6 +326,21 @@ def _holds(where: JobFilter, job: AnyJob) -> bool:
         and (where.created_to is None or job.created_at < where.created_to)
         and all(job.metadata.get(name) == value for name, value in (where.metadata or {}).items())
     )
+
+
+def _due_at(due: Due, time: int, job: AnyJob) -> dict[str, Any]:
+    """What a job is saved as to be due at this time for a page; it comes from the page before, in the order of `Due`."""
+    first = IDS.index(job.id) % 2 == 0  # where the time is one of two
+    fields: dict[Due, dict[str, Any]] = {
+        Due.PENDING: {"dispatched_at": None, "available_at": time if first else None, "retried_at": T if first else time},
+        Due.UNSTARTED: {"dispatched_at": time if first else T, "available_at": None if first else time},
+        Due.UNLEASED: {"status": JobStatus.IN_PROGRESS, "lease": Lease(token="t", expires_at=time)},
+        Due.EXPIRING: {"status": JobStatus.COMPLETED, "expires_at": time},
+        Due.UNCLEANED: {"status": JobStatus.EXPIRED},
+        Due.CLEANING: {"cleanup_started_at": time},
+        Due.CLEANED: {"cleanup_completed_at": time},
+    }
+    return fields[due]
 
 
 def _of_every_page() -> list[AnyJob]:

@@ -6,14 +6,17 @@ from typing import Any
 
 from jobstate.effects import Delete, Flow, History, Insert, Load, Save, SaveAndDispatch, SaveMany
 from jobstate.errors import JobNotFoundError, JobstateError, OutcomeUnknownError, StaleJobError
+from jobstate.lifecycle import Accepted
 from jobstate.lifecycle.creation import creation_record
-from jobstate.model import Event, Job, JobResponse, JobStatus, Lease, evolve
+from jobstate.model import AnyJob, Event, Job, JobResponse, JobStatus, Lease, evolve
 from jobstate.query import PageRequest
 from jobstate.testing.contracts.clauses import Capability, Contract, Hook, Script, clause
 from jobstate.testing.contracts.samples import (
     EVERYTHING,
     IDS,
     LATE,
+    SET,
+    UNSET,
     bare,
     example,
     insert,
@@ -21,6 +24,7 @@ from jobstate.testing.contracts.samples import (
     refused,
     same,
     stored,
+    towards,
     transition,
     unchanged,
     whole,
@@ -70,12 +74,14 @@ class WriteCases(Contract):
 
     @clause("R03")
     def test_R03_a_key_of_the_organization_is_not_used_again(self) -> Flow[None]:
-        job = example()
-        yield from stored([job, example(1, organization_id="org_other", idempotency_key=job.idempotency_key)])
+        """Keys and organizations that differ in case, or in a space at the end, are others."""
+        job = example(0, organization_id="org", idempotency_key="key")
+        alike = [("org", "KEY"), ("org", "key "), ("ORG", "key"), ("org ", "key")]
+        others = [example(5 + at, organization_id=org, idempotency_key=key) for at, (org, key) in enumerate(alike)]
+        yield from stored([job, example(1, organization_id="org_other", idempotency_key="key"), *others])
         yield from stored([example(2, idempotency_key=None), example(3, idempotency_key=None)])
-        there = yield from insert(example(4, idempotency_key=job.idempotency_key))
-        assert there is not None, "it answered as if it had been stored"
-        same(there, bare(job))
+        for first in (job, *others):
+            yield from _answered(evolve(first, {"id": IDS[4]}), first)
         yield from unchanged(job)
         yield from refused(Load(IDS[4]), JobNotFoundError)
         assert not (yield from History(IDS[4])), "a record of what was not stored"
@@ -84,25 +90,13 @@ class WriteCases(Contract):
 
     @clause("R08")
     def test_R08_a_save_writes_its_changes_and_nothing_else(self) -> Flow[None]:
+        """A few fields; and every field that a transition may change, emptied and filled again."""
         jobs = [example(0), example(1)]
         yield from stored(jobs)
-        changes: dict[str, Any] = {
-            "status": JobStatus.CANCELLED,
-            "cancelled": True,
-            "lease": None,
-            "error": None,
-            "progress": 0.25,
-            "warnings": None,
-            "available_at": LATE,
-            "attempt_count": 12,
-            "request_artifacts": None,
-        }
-        saved = transition(jobs[0], **changes)
-        yield from Save(saved)
-        same((yield from whole(IDS[0])), evolve(jobs[0], saved.changes))
-        again = transition(evolve(jobs[0], saved.changes), Event.RETRY, lease=Lease(token="new", expires_at=None))
-        yield from Save(again)
-        same((yield from whole(IDS[0])), evolve(jobs[0], {**saved.changes, **again.changes}))
+        job = yield from _saved(jobs[0], transition(jobs[0], status=JobStatus.CANCELLED, available_at=LATE, lease=None))
+        job = yield from _saved(job, towards(job, evolve(job, UNSET)))
+        job = yield from _saved(job, towards(job, evolve(job, SET)))
+        yield from _saved(job, transition(job, Event.RETRY, lease=Lease(token="new", expires_at=None)))
         yield from unchanged(jobs[1])
 
     @clause("R09")
@@ -121,18 +115,16 @@ class WriteCases(Contract):
     def test_R10_a_payload_is_rewritten_only_by_a_change_that_names_it(self) -> Flow[None]:
         job = example(0, response=None)
         yield from stored([job])
-        first = transition(job, Event.COMPLETE, response=JobResponse[Any](body={"pages": 7}))
-        yield from Save(first)
-        job = evolve(job, first.changes)
-        same((yield from whole(job.id)), job)
-        second = transition(job, Event.EXPIRE)
-        yield from Save(second)
-        job = evolve(job, second.changes)
-        same((yield from whole(job.id)), job)
-        third = transition(job, Event.BEGIN_CLEANUP, request=None, response=None)
-        outcome = yield from SaveMany([third])
-        assert list(outcome) == [None]
-        same((yield from whole(job.id)), evolve(job, third.changes))
+        job = yield from _saved(job, transition(job, Event.COMPLETE, response=JobResponse[Any](body={"pages": 7})))
+        job = yield from _saved(job, transition(job, Event.EXPIRE))
+        none: dict[str, Any] = {"request": None, "response": None}
+        new: dict[str, Any] = {"request": {"new": True}, "response": JobResponse[Any](body={"new": True})}
+        newer: dict[str, Any] = {"request": {"new": False}, "response": JobResponse[Any](body={"new": False})}
+        for payloads in (new, {}, newer, none, new):
+            move = transition(job, Event.BEGIN_CLEANUP, **payloads)
+            assert list((yield from SaveMany([move]))) == [None]
+            job = evolve(job, move.changes)
+            same((yield from whole(job.id)), job)
 
     @clause("R11")
     def test_R11_a_stale_save_changes_nothing(self) -> Flow[None]:
@@ -175,22 +167,24 @@ class WriteCases(Contract):
 
     @clause("R14")
     def test_R14_one_of_many_touches_no_other(self) -> Flow[None]:
-        jobs = [example(number) for number in range(4)]
+        """Each writes all of its own: one row is emptied, another one filled."""
+        jobs = [example(0, **SET), example(1), example(2, **UNSET), example(3)]
         yield from stored(jobs[:3])
-        moves = [transition(job, Event.FAIL, response=None, progress=number / 8) for number, job in enumerate(jobs)]
+        moves = [towards(job, evolve(job, fields)) for job, fields in zip(jobs, (UNSET, SET, SET, SET), strict=True)]
         late = transition(evolve(jobs[1], {"version": 3}))
         outcomes = yield from SaveMany([moves[0], late, moves[3], moves[2]])
         assert [outcome is None for outcome in outcomes] == [True, False, False, True], outcomes
         for number in (0, 2):
             same((yield from whole(IDS[number])), evolve(jobs[number], moves[number].changes))
-            assert list((yield from History(IDS[number], 1))) == [moves[number].record]
+            assert list((yield from History(IDS[number], jobs[number].version))) == [moves[number].record]
         yield from unchanged(jobs[1])
 
     # delete
 
     @clause("R22")
     def test_R22_a_deleted_job_leaves_nothing(self) -> Flow[None]:
-        job, other = example(), example(1)
+        """And takes nothing of another organization's job with the same key."""
+        job, other = example(), example(1, organization_id="org_other", idempotency_key="key-0")
         yield from stored([job, other])
         yield from Delete(job.id, job.version)
         yield from refused(Load(job.id), JobNotFoundError)
@@ -200,6 +194,7 @@ class WriteCases(Contract):
         yield from stored([again, evolve(bare(job), {"idempotency_key": None})])
         same((yield from whole(job.id)), evolve(bare(job), {"idempotency_key": None}))
         yield from unchanged(other)
+        yield from _answered(evolve(other, {"id": IDS[3]}), other)
 
     @clause("R23")
     def test_R23_a_stale_delete_removes_nothing(self) -> Flow[None]:
@@ -209,6 +204,7 @@ class WriteCases(Contract):
             yield from refused(Delete(job.id, version), StaleJobError)
         yield from refused(Delete(IDS[1], 1), StaleJobError)
         yield from unchanged(job)
+        yield from _answered(evolve(job, {"id": IDS[1]}), job)
 
     # within
 
@@ -249,6 +245,21 @@ class WriteCases(Contract):
         yield from refused(Load(other.id), JobNotFoundError)
         assert list((yield from History(other.id))) == []
         yield from stored([other])
+
+
+def _answered(job: AnyJob, first: AnyJob) -> Flow[None]:
+    """An insert of this job answers the one that has its key."""
+    there = yield from insert(job)
+    assert there is not None, f"the key {job.idempotency_key!r} of {job.organization_id!r} was free"
+    same(there, bare(first))
+
+
+def _saved(job: AnyJob, transition: Accepted) -> Flow[AnyJob]:
+    """Save it; all of the row is then as it says: the job as it stands now."""
+    yield from Save(transition)
+    job = evolve(job, transition.changes)
+    same((yield from whole(job.id)), job)
+    return job
 
 
 class _OwnError(JobstateError):

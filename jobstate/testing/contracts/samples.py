@@ -8,17 +8,30 @@ from typing import Any
 from pydantic import BaseModel
 
 from jobstate.effects import Effect, Flow, History, Insert, List, Load
-from jobstate.lifecycle import Accepted
+from jobstate.lifecycle import EVERY_WRITE, TABLE, Accepted
 from jobstate.lifecycle.creation import creation_record
 from jobstate.model import AnyJob, Event, Job, JobStatus, evolve
 from jobstate.query import JobFilter, PageRequest
-from jobstate.testing.examples import filled_job
+from jobstate.testing.examples import T, filled_job
 
 LATE = 2**62
 EVERYTHING = JobFilter()
 
 IDS = tuple("job_" + letters.ljust(21, "0") for letters in ("-", "0", "9", "A", "B", "Z", "_", "a", "b", "z"))
 """Ids in byte order; a collation of words would have another."""
+
+WRITTEN = frozenset(EVERY_WRITE).union(*(row.writes for rows in TABLE.values() for row in rows))
+"""Every field that a transition may change."""
+
+_FIELDS = {name: field for name, field in Job.model_fields.items() if name in WRITTEN}
+
+UNSET: dict[str, Any] = {name: 0 if field.is_required() else field.default for name, field in _FIELDS.items()}
+"""All of them without a value; the times that each job has are 0."""
+
+_LATER = filled_job(JobStatus.COMPLETED, cleanup_started_at=T + 61, cleanup_completed_at=T + 62, expires_at=T + 5_021)
+
+SET: dict[str, Any] = {name: getattr(_LATER, name) for name in WRITTEN}
+"""All of them with a value, and another one than in `UNSET`."""
 
 
 def example(number: int = 0, status: JobStatus = JobStatus.QUEUED, **fields: Any) -> AnyJob:
@@ -48,6 +61,11 @@ def transition(job: AnyJob, event: Event = Event.CANCEL, **changes: Any) -> Acce
         *(job.id, event, job.status, target, job.version, job.updated_at + 1, job.attempt_count),
         *(operation, "somebody", "why", every),
     )
+
+
+def towards(job: AnyJob, other: AnyJob) -> Accepted:
+    """A transition that gives a job whatever another one has in the fields that a transition may change."""
+    return transition(job, **{name: getattr(other, name) for name in WRITTEN})
 
 
 def whole(job_id: str) -> Load:
