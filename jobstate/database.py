@@ -13,7 +13,7 @@ def open_engine(database: str, *, connections: int = 15) -> Engine:
     """
     try:
         url = make_url(database if "://" in database else f"sqlite:///{database}")
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter of a port that is no number
         raise ValueError("--database: a SQLite file or a URL such as postgresql://user:password@host/name is needed") from None
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
@@ -30,4 +30,10 @@ def open_engine(database: str, *, connections: int = 15) -> Engine:
 def _checked(url: URL) -> URL:
     if url.get_backend_name() not in ("postgresql", "sqlite"):
         raise ValueError(f"--database: PostgreSQL and SQLite are possible, not {url.get_backend_name()}")
+    if url.get_dialect().is_async:
+        raise ValueError(
+            f"--database: {url.drivername} is for asyncio: name the database without it, {url.get_backend_name()}://…"
+        )
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ValueError("--database: a SQLite database in memory is empty and gone with the command: name a file")
     return url

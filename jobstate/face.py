@@ -277,6 +277,7 @@ class Face:
         self, event: Event, conditions: Filter, dry_run: bool, actor: str | None, reason: str | None
     ) -> Flow[list[BulkOutcome]]:
         _check_words(actor=actor, reason=reason)
+        instance("dry_run", dry_run, bool)
         if self._scope.bound:
             raise InvalidInputError("transaction", "a bulk command commits job by job: call it on the face that is not bound")
         return many.change_many(self._scope, event, self._filter(conditions), dry_run=dry_run, actor=actor, reason=reason)
@@ -356,7 +357,7 @@ def check_colour(face: str, other: str, wanted: bool, **ports: object) -> None:
     """A port of the wrong colour is found before it is used."""
     methods = {"repository": "load", "dispatcher": "dispatch", "artifacts": "put", "clock": "now"}
     for name, port in ports.items():
-        if port is None:
+        if port is None and name != "repository":
             continue
         method = getattr(port, methods[name], None)
         if method is None:

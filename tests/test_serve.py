@@ -131,9 +131,20 @@ def test_keys_are_read_from_pairs() -> None:
     assert api_keys(KEYS) == {"key-a": "org_a", "key-b": "org_b"}
 
 
-def test_another_database_is_refused() -> None:
-    with pytest.raises(ValueError, match="PostgreSQL and SQLite"):
-        open_engine("mysql://host/jobs")
+@pytest.mark.parametrize(
+    ("database", "words"),
+    [
+        ("mysql://host/jobs", "PostgreSQL and SQLite"),
+        ("sqlite://", "in memory is empty and gone with the command: name a file"),
+        ("sqlite:///:memory:", "in memory is empty and gone with the command: name a file"),
+        ("sqlite+aiosqlite:///jobs.sqlite", "sqlite[+]aiosqlite is for asyncio: name the database without it, sqlite://"),
+        ("postgresql+asyncpg://host/jobs", "postgresql[+]asyncpg is for asyncio: name the database without it, postgresql://"),
+        ("postgresql://host:port/jobs", "a SQLite file or a URL such as"),
+    ],
+)
+def test_another_database_is_refused(database: str, words: str) -> None:
+    with pytest.raises(ValueError, match=f"^--database: .*{words}"):
+        open_engine(database)
 
 
 @pytest.mark.parametrize(
