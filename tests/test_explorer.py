@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -242,6 +242,21 @@ def test_the_schedule_that_is_told_is_a_shortest_one() -> None:
     assert [step.actor for step in caught.value.schedule] == ["b", "b", "b"], "nobody else is in the way"
 
 
+def test_a_step_that_only_its_own_actor_sees_is_told_if_it_is_needed() -> None:
+    """Such steps are made first, and one that leads nowhere is none of the schedule: neither the clock's nor a choice."""
+
+    def idle() -> Flow[AnyJob]:
+        _ = yield from Now()
+        _ = yield from Choose(2)
+        return (yield from Load(JOB_ID))
+
+    with pytest.raises(ViolationError) as caught:
+        explore(queued_world(), [Actor("a", idle), canceller()], invariants=[Invariant("not", world=not_cancelled)])
+    assert [(step.actor, type(step.effect).__name__) for step in caught.value.schedule] == [
+        ("cancel", name) for name in ("Load", "Now", "Save")
+    ]
+
+
 def not_cancelled(world: World) -> str:
     return "" if all(not job.cancelled for job in world.jobs) else "it is"
 
@@ -273,6 +288,49 @@ def two_runs(world: World) -> bool:
     return all(job.run <= 2 and job.dispatch_count <= 2 for job in world.jobs)
 
 
+def test_a_limit_is_looked_at_within_a_level() -> None:
+    """The second choice has 400 ways, of 20 states; the first of these is too many."""
+
+    def choose() -> Flow[int]:
+        return (yield from Choose(20)) + (yield from Choose(20)) + (yield from Choose(2))
+
+    with pytest.raises(SearchLimitError, match=r"^41 states and no end: the limit is 40"):
+        explore(queued_world(), [Actor("chooser", choose)], invariants=[], limit=40)
+
+
+def loads_for_ever() -> Flow[None]:
+    while True:
+        _ = yield from Load(JOB_ID)
+
+
+def mints_for_ever() -> Flow[None]:
+    while True:
+        _ = yield from NewId(IdKind.JOB)
+
+
+@pytest.mark.parametrize("endless", [loads_for_ever, mints_for_ever])
+def test_a_flow_without_an_end_is_told(endless: Any) -> None:
+    with pytest.raises(ValueError, match="actor 'endless': its flow made 1,000 effects without an end; flows must be finite"):
+        explore(queued_world(), [Actor("endless", endless)], invariants=INVARIANTS)
+
+
+def test_what_is_no_flow_is_told() -> None:
+    def yields() -> Any:
+        yield "a word"
+
+    with pytest.raises(TypeError, match="actor 'none': its flow must be a generator of effects, and is None"):
+        explore(queued_world(), [Actor("none", lambda: cast(Any, None))], invariants=[])
+    with pytest.raises(
+        TypeError, match="actor 'word': its flow yielded 'a word', which is no effect; use `result = yield from`"
+    ):
+        explore(queued_world(), [Actor("word", yields)], invariants=[])
+
+
+def test_a_search_from_nowhere_is_refused() -> None:
+    with pytest.raises(ValueError, match="worlds: there is none to begin with"):
+        explore([], [canceller()], invariants=INVARIANTS)
+
+
 def test_two_actors_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="a name of its own"):
         explore(queued_world(), [canceller(), canceller()], invariants=[])
@@ -296,6 +354,33 @@ def test_an_unexpected_error_of_a_flow_is_not_truthful(event: Event | None) -> N
 
     with pytest.raises(ViolationError, match="answers are truthful: it raised KeyError"):
         explore(queued_world(), [Actor("broken", broken, event)], invariants=INVARIANTS)
+
+
+def raises_at_once() -> Flow[None]:
+    yield from ()
+    raise KeyError("a bug")
+
+
+def raises_after_an_id() -> Flow[None]:
+    _ = yield from NewId(IdKind.JOB)
+    raise KeyError("a bug")
+
+
+@pytest.mark.parametrize("broken", [raises_at_once, raises_after_an_id])
+@pytest.mark.parametrize("others", [[], [worker()]])
+def test_a_flow_that_ends_before_its_first_step_is_judged(broken: Any, others: list[Actor]) -> None:
+    with pytest.raises(ViolationError, match="answers are truthful: it raised KeyError") as caught:
+        explore(queued_world(), [*others, Actor("broken", broken)], invariants=INVARIANTS)
+    assert caught.value.schedule == ()
+    assert [type(answer.error) for answer in caught.value.replay() if answer is not None] == [KeyError]
+
+
+def test_an_answer_without_a_step_is_an_ending() -> None:
+    def answers() -> Flow[int]:
+        yield from ()
+        return 1
+
+    assert told([Actor("answers", answers)]) == {("answers", "done")}
 
 
 def test_searches_that_share_a_space_find_what_they_find_alone() -> None:

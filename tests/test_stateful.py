@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -14,11 +15,17 @@ from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import create_engine, event
 
 from jobstate.adapters.sqlalchemy import SQLAlchemyRepository
+from jobstate.effects import Moved
+from jobstate.errors import OutcomeUnknownError
 from jobstate.memory import AsyncMemoryRepository, MemoryDispatcher, MemoryRepository
+from jobstate.model import Delivery
+from jobstate.ports import offers
+from jobstate.query import DuePage
 from jobstate.testing.stateful import AsyncJobsMachine, BrokenPromiseError, Fault, JobsMachine
 from jobstate.testing.stateful.faults import READS, FaultyPort, PortError
 from jobstate.testing.stateful.machine import Machine
 from tests.broken.services import SERVICES, Broken
+from tests.test_contracts import Outbox
 
 RUNS = settings(
     max_examples=100,
@@ -59,7 +66,34 @@ class OnAsyncMemory(AsyncJobsMachine):
         return AsyncMemoryRepository()
 
 
-MACHINES: list[tuple[type[Machine], int]] = [(OnMemory, 40), (OnSQLite, 8), (OnAsyncMemory, 15)]
+class AlarmDispatcher(MemoryDispatcher):
+    """With a time, by the machine's own clock: in a run, whose clock is far behind that, all is early."""
+
+    def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:
+        assert not_before < time.time()
+        return self.dispatch(delivery, task_name)
+
+
+class WithAlarms(OnMemory):
+    def open_dispatcher(self) -> AlarmDispatcher:
+        return AlarmDispatcher()
+
+
+class WithOutbox(OnSQLite):
+    def open_dispatcher(self) -> Outbox:
+        return Outbox(self.engine)
+
+    def received(self, dispatcher: Outbox) -> list[Delivery]:
+        return dispatcher.received()
+
+
+MACHINES: list[tuple[type[Machine], int]] = [
+    (OnMemory, 40),
+    (OnSQLite, 8),
+    (OnAsyncMemory, 15),
+    (WithAlarms, 20),
+    (WithOutbox, 8),
+]
 
 
 @pytest.mark.parametrize(("machine", "examples"), MACHINES, ids=[machine.__name__ for machine, _ in MACHINES])
@@ -209,3 +243,74 @@ def test_a_rival_comes_before_the_save() -> None:
     with pytest.raises(Exception, match="job_1 is not at version"):
         port.save(Transition())
     assert met == [["job_1"]]
+
+
+class Engine:
+    """A dispatcher that can delay."""
+
+    def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int) -> str:
+        return task_name
+
+
+def test_a_dispatch_with_a_time_goes_wrong_and_is_noted_as_one_without() -> None:
+    port = FaultyPort(Engine(), ("dispatch_at",))
+    assert offers(port, "dispatch_at")
+    assert not offers(FaultyPort(MemoryDispatcher(), ("dispatch", "dispatch_at")), "dispatch_at")
+    port.planned = [Fault.LOST, Fault.DROPPED]
+    for number in (1, 2):
+        with pytest.raises(PortError):
+            port.dispatch_at(Delivery(job_id="job_1", run=number), "task", 5)
+    assert port.dispatch_at(Delivery(job_id="job_1", run=3), "task", 5) == "task"
+    assert [args[0].run for _, args in port.done] == [1, 3]
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST, Fault.FAILED, Fault.DROPPED, Fault.LATE])
+def test_a_fault_of_a_shared_sweep_is_an_answer_for_each_row_or_an_error(fault: Fault) -> None:
+    class Shares:
+        def move_due(self) -> Moved:
+            return Moved(DuePage([], None, []), [cast(Any, "a transition")], [None])
+
+    port = FaultyPort(Shares(), ("move_due",))
+    port.planned = [fault]
+    if fault is Fault.LOST:
+        assert [type(answer) for answer in port.move_due().answers] == [OutcomeUnknownError]
+    else:
+        with pytest.raises((PortError, OutcomeUnknownError)):
+            port.move_due()
+    assert port.move_due().answers == [None]
+
+
+class Carrier:
+    """A repository that dispatches in its transaction, and rolls back with it."""
+
+    def __init__(self, dispatcher: Any) -> None:
+        self.dispatcher = dispatcher
+
+    def save(self, run: int, *, fails: bool = False) -> None:
+        self.dispatcher.dispatch(Delivery(job_id="job_1", run=run), "task")
+        if fails:
+            raise ValueError("the transaction")
+
+
+def test_what_is_dispatched_with_a_write_counts_when_that_is_done() -> None:
+    dispatcher = FaultyPort(MemoryDispatcher(), ("dispatch",))
+    repository = FaultyPort(Carrier(dispatcher), ("save",), carried=dispatcher)
+
+    def noted() -> list[int]:
+        return [args[0].run for _, args in dispatcher.done]
+
+    dispatcher.planned = [Fault.LOST]
+    with pytest.raises(PortError):
+        repository.save(1)
+    with pytest.raises(ValueError, match="the transaction"):
+        repository.save(2, fails=True)
+    assert noted() == []
+    repository.planned = [None, Fault.LOST, Fault.LATE]
+    repository.save(3)
+    for run in (4, 5):
+        with pytest.raises(OutcomeUnknownError):
+            repository.save(run)
+    assert noted() == [3, 4]
+    for call in repository.take_landing():
+        call()
+    assert noted() == [3, 4, 5]

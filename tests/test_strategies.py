@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
-from typing import Annotated, assert_type
+from typing import Annotated, Any, assert_type
 
 import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from jobstate import Accepted, Already, Endpoint, Event, Job, JobStatus, Policy, apply, decide
 from jobstate.lifecycle import TABLE
@@ -20,6 +21,7 @@ from jobstate.testing.strategies import BEGIN, events, histories, jobs, policies
 from jobstate.testing.table_coverage import TableCoverage
 
 DRAWN = settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+FIRST = settings(DRAWN, max_examples=10, phases=[Phase.generate])
 PLAIN = st.just(Policy())
 
 V, Q, P = JobStatus.VALIDATING, JobStatus.QUEUED, JobStatus.IN_PROGRESS
@@ -126,6 +128,25 @@ def test_histories_reach_every_row_of_the_table_and_every_status() -> None:
     assert repeated == repeatable
 
 
+def test_default_jobs_are_of_every_kind_in_a_few_hundred_draws() -> None:
+    met: Counter[str] = Counter()
+
+    @settings(DRAWN, max_examples=300, phases=[Phase.generate])
+    @given(jobs())
+    def draw(job: Job) -> None:
+        met[job.status] += 1
+        met[f"{job.status} again"] += job.run >= 2
+        met["response artifacts"] += bool(job.response_artifacts)
+        met["worker_lost"] += job.error is not None and job.error.code == "worker_lost"
+        met["cleaned"] += job.cleanup_completed_at is not None
+
+    draw()
+    few = {status.value: met[status] for status in JobStatus if not 15 <= met[status] <= 75}
+    assert few == {}, "each about as often: 300 are 43 for each"
+    wanted = ["completed again", "failed again", "cancelled again", "response artifacts", "worker_lost", "cleaned"]
+    assert [what for what in wanted if not met[what]] == []
+
+
 def test_what_is_decided_to_draw_a_history_does_not_count_as_tested() -> None:
     coverage = TableCoverage()
     coverage.start()
@@ -222,3 +243,45 @@ def test_a_host_may_draw_payloads_itself(job: Job[Extract, Extracted]) -> None:
     assert job.request == Extract(text="a", pages=2)
     assert job.response is not None
     assert job.response.body == Extracted(words=7)
+
+
+# What cannot be drawn is told at the call
+
+
+@pytest.mark.parametrize(
+    ("kind", "drawing", "error", "says"),
+    [
+        (Job, {"statuses": F}, TypeError, "statuses: .* known are policy, request, response, status"),
+        (Job, {"status": "finished"}, ValueError, "status: 'finished' is none; there are validating, queued, in_progress"),
+        (Job, {"status": [F, "finished"]}, ValueError, "status: 'finished' is none"),
+        (Job, {"status": None}, ValueError, "status: None is none"),
+        (Job, {"status": []}, ValueError, "leave status out for any"),
+        (int, {}, TypeError, "kind: <class 'int'> is neither Job, nor a subclass of it, nor an Endpoint"),
+        ("/v1/a", {}, TypeError, "kind: '/v1/a' is neither"),
+        (Job, {"policy": Policy()}, TypeError, r"policy: expected a strategy, .* hypothesis.strategies.just\(\.\.\.\)"),
+        (OurJob, {"request": Extract(text="a", pages=1)}, TypeError, "request: expected a strategy, and it is Extract"),
+        (OurJob, {"response": 1}, TypeError, "response: expected a strategy, and it is 1"),
+    ],
+)
+def test_a_bad_argument_is_told_at_the_call(kind: Any, drawing: dict[str, Any], error: type[Exception], says: str) -> None:
+    for strategy in (jobs, histories):
+        with pytest.raises(error, match=says):
+            strategy(kind, **drawing)
+
+
+def test_a_status_may_be_a_word() -> None:
+    assert find(jobs(status="completed"), lambda job: True, settings=FIRST).status is C
+    assert find(jobs(status=["failed"]), lambda job: True, settings=FIRST).status is F
+    assert find(events("queued"), lambda event: True, settings=FIRST) is find(events(Q), lambda event: True, settings=FIRST)
+    with pytest.raises(ValueError, match="status: 'finished' is none"):
+        events("finished")
+
+
+def test_a_drawn_response_is_validated_as_a_request_is() -> None:
+    job = find(jobs(EXTRACT, status=C, response=st.just({"words": 7})), lambda job: True, settings=FIRST)
+    assert job.response is not None
+    assert job.response.body == Extracted(words=7)
+    many: st.SearchStrategy[Any] = st.just({"pages": "many", "words": "many"})
+    for wrong in (jobs(EXTRACT, request=many), jobs(EXTRACT, status=C, response=many)):
+        with pytest.raises(ValidationError):
+            find(wrong, lambda job: True, settings=FIRST)

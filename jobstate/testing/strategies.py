@@ -8,7 +8,7 @@ Values are small and times are round, and the first choice is the plain one, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Any, Final, NamedTuple, TypedDict, TypeVar, Unpack, cast, get_args, overload
 
@@ -75,9 +75,27 @@ def policies() -> st.SearchStrategy[Policy]:
     )
 
 
-def events(status: JobStatus | None = None) -> st.SearchStrategy[Event]:
-    """Events; with a status, those for which the table has a row from there, whatever its guards say."""
-    return st.sampled_from([event for event in Event if status is None or (event, status) in TABLE])
+def events(status: JobStatus | str | None = None) -> st.SearchStrategy[Event]:
+    """Events; with a status, those for which the table has a row from there, whatever its guards say. Raises ValueError."""
+    source = None if status is None else _status(status)
+    return st.sampled_from([event for event in Event if source is None or (event, source) in TABLE])
+
+
+def _status(value: object) -> JobStatus:
+    try:
+        return JobStatus(cast(str, value))
+    except ValueError:
+        raise ValueError(f"status: {value!r} is none; there are {', '.join(JobStatus)}") from None
+
+
+def _statuses(value: object) -> tuple[JobStatus, ...]:
+    """One status or several, as statuses, in their own order: a set has another one in each process."""
+    if isinstance(value, str) or not isinstance(value, Collection):
+        return (_status(value),)
+    if not value:
+        raise ValueError("status: an empty collection leaves no job to draw; leave status out for any")
+    wanted = {_status(each) for each in cast("Collection[object]", value)}
+    return tuple(status for status in JobStatus if status in wanted)
 
 
 class _Payloads(NamedTuple):
@@ -96,6 +114,9 @@ _OBJECTS: st.SearchStrategy[Any] = st.sampled_from([{}, {"n": 1}, {"text": ["é"
 
 def _payloads(kind: type[AnyJob] | Endpoint[Any, Any], drawing: Drawing) -> _Payloads:
     cls = kind.job_type if isinstance(kind, Endpoint) else kind
+    given = cast(object, cls)
+    if not (isinstance(given, type) and issubclass(given, Job)):
+        raise TypeError(f"kind: {given!r} is neither Job, nor a subclass of it, nor an Endpoint")
     endpoint, request = cls.model_fields["endpoint"].annotation, cls.model_fields["request"].annotation
     names: st.SearchStrategy[str] = st.sampled_from(["/v1/a", "/v1/b"])
     if isinstance(kind, Endpoint):
@@ -138,8 +159,21 @@ _MAY: Final[dict[Event, tuple[str, ...]]] = {
 """The facts that an event may bring besides those that it needs."""
 
 
-_HASTY: Final[tuple[Event, ...]] = (Event.CANCEL, Event.EXPIRE, Event.BEGIN_CLEANUP, Event.DISPATCHED, Event.DELAYED)
+_HASTY: Final[tuple[Event, ...]] = (
+    Event.REJECT,
+    Event.CANCEL,
+    Event.EXPIRE,
+    Event.BEGIN_CLEANUP,
+    Event.DISPATCHED,
+    Event.DELAYED,
+)
 """Events that are legal often, and after which little is."""
+
+
+_ENDS: Final = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
+
+_SLOW: Final = (Event.RELEASE, Event.RESCUE)
+"""Events that lead on, but have to wait or are waited for."""
 
 
 def _lease(number: int) -> str:
@@ -165,7 +199,7 @@ def _honest(draw: Draw, name: str, event: Event, job: AnyJob, payloads: _Payload
         case "task_name":
             return f"{job.id}-{job.run}-{job.dispatch_count + 1}"
         case "response":
-            return payloads.response.model_construct(status_code=200, body=draw(payloads.body))
+            return payloads.response.model_validate({"status_code": 200, "body": draw(payloads.body)})
         case "response_artifacts":
             parts = describe_artifacts(artifact_prefix(job.id, job.attempt_count), {"out": b"out"})
             return parts if draw(st.booleans()) else None
@@ -214,14 +248,14 @@ def _once_accepted(job: AnyJob, asked: Asked, policy: Policy) -> Asked | None:
 
 
 def _possible(job: AnyJob, policy: Policy) -> dict[Event, JobStatus]:
-    """The events that are accepted now or after waiting, and where each leads then."""
+    """The events that are accepted now or after waiting, and where each leads then; first those that lead on, and soon."""
     found: dict[Event, JobStatus] = {}
     for event in Event:
         if (event, job.status) in TABLE:
             asked = _once_accepted(job, Asked(event, job.updated_at, _plain_facts(event, job)), policy)
             if asked is not None and isinstance(answer := _decide(job, asked, policy), Accepted):
                 found[event] = answer.target
-    return dict(sorted(found.items(), key=lambda move: move[1] is job.status))  # the plain ones come first
+    return dict(sorted(found.items(), key=lambda move: (move[1] is job.status, move[1] in _ENDS, move[0] in _SLOW)))
 
 
 _QUESTIONS = st.sampled_from([*Event, Event.HEARTBEAT, Event.COMPLETE, Event.FAIL])  # those that may be repetitions, more often
@@ -318,24 +352,26 @@ class _Walk:
                 self.ask(self.draw(_legal(self.job, options, self.policy, self.payloads)))
 
     def _options(self) -> list[Event]:
-        """What is possible; mostly no end before there was an attempt, so that walks go far."""
-        options: list[Event] = list(_possible(self.job, self.policy))
-        further: list[Event] = [event for event in options if event not in _HASTY]
-        return further if further and self.draw(st.integers(0, 3)) > 0 else options
+        """What is possible; mostly no end before there was an attempt, and no expiry at all, so that walks go far."""
+        options = list(_possible(self.job, self.policy))
+        return options if self.draw(st.integers(0, 3)) == 0 else [event for event in options if event not in _HASTY]
 
-    def lead_to(self, goals: Collection[JobStatus]) -> None:
-        """Go on to one of these statuses by the shortest way there is."""
-        for _ in range(2 * len(JobStatus)):
-            if self.job.status in goals:
+    def lead_to(self, goal: JobStatus) -> None:
+        """Go on to this status by the shortest way there is; back, as far as no way leads there."""
+        for _ in range(2 * _STEPS):
+            if self.job.status is goal:
                 return
             moves = {
                 event: target for event, target in _possible(self.job, self.policy).items() if target is not self.job.status
             }
-            nearest = min((_distance(target, goals) for target in moves.values()), default=len(JobStatus))
-            if nearest >= len(JobStatus):
+            nearest = min((_distance(target, goal) for target in moves.values()), default=_NO_WAY)
+            if nearest < _NO_WAY:
+                options = [event for event, target in moves.items() if _distance(target, goal) == nearest]
+                self.ask(self.draw(_legal(self.job, options, self.policy, self.payloads)))
+            elif self.steps:
+                self.steps.pop()
+            else:
                 break
-            options = [event for event, target in moves.items() if _distance(target, goals) == nearest]
-            self.ask(self.draw(_legal(self.job, options, self.policy, self.payloads)))
         reject()
 
     def end_refused(self) -> None:
@@ -362,8 +398,8 @@ _DISTANCES: Final = _distances()
 _NO_WAY: Final = len(JobStatus)
 
 
-def _distance(status: JobStatus, goals: Collection[JobStatus]) -> int:
-    return min(_DISTANCES.get((status, goal), _NO_WAY) for goal in goals)
+def _distance(status: JobStatus, goal: JobStatus) -> int:
+    return _DISTANCES.get((status, goal), _NO_WAY)
 
 
 @st.composite
@@ -371,18 +407,18 @@ def _histories(
     draw: Draw,
     payloads: _Payloads,
     policy: st.SearchStrategy[Policy],
-    goals: Collection[JobStatus],
+    goals: Sequence[JobStatus | None],
     asides: bool,
     refused: bool,
 ) -> JobHistory[AnyJob]:
-    chosen = draw(policy)
-    first = draw(_creations(payloads, chosen, held=set(goals) == {JobStatus.VALIDATING}))
+    chosen, goal = draw(policy), draw(st.sampled_from(goals))
+    first = draw(_creations(payloads, chosen, held=goal is JobStatus.VALIDATING))
     walk = _Walk(draw, chosen, first, payloads)
+    if not draw(st.booleans()) and goal is not first.status is JobStatus.VALIDATING:  # most begin in the queue
+        _ = walk.ask(Asked(Event.ACCEPT, BEGIN, {}))
     walk.wander(asides)
-    if goals:
-        while walk.steps and JobStatus.VALIDATING in goals and walk.job.status not in goals:
-            walk.steps.pop()  # no way leads back there
-        walk.lead_to(goals)
+    if goal is not None:
+        walk.lead_to(goal)
     if refused:
         walk.end_refused()
     return JobHistory(chosen, first, tuple(walk.steps))
@@ -391,14 +427,27 @@ def _histories(
 class Drawing(TypedDict, total=False):
     """What may be said about the jobs that are drawn.
 
-    `policy` draws the policies that they live under; `status` is where they end, one or several; `request` and `response` draw
-    a request and a response's body, where Hypothesis cannot tell from the types how.
+    `policy` draws the policies that they live under; `status` is where they end, one or several, each as often (any, if it is
+    left out); `request` and `response` draw a request and a response's body, where Hypothesis cannot tell from the types how.
     """
 
     policy: st.SearchStrategy[Policy]
-    status: JobStatus | Collection[JobStatus]
+    status: JobStatus | str | Collection[JobStatus | str]
     request: st.SearchStrategy[Any]
     response: st.SearchStrategy[Any]
+
+
+_ANY: Final = (None, *JobStatus)
+"""Where histories end: first, to which they shrink, wherever the walk does; and each status as often."""
+
+
+def _check_drawing(drawing: Drawing) -> None:
+    for name, value in drawing.items():
+        if name not in Drawing.__annotations__:
+            known = ", ".join(sorted(Drawing.__annotations__))
+            raise TypeError(f"{name}: nothing of this name can be said about drawn jobs; known are {known}")
+        if name != "status" and not isinstance(value, st.SearchStrategy):
+            raise TypeError(f"{name}: expected a strategy, and it is {value!r}; one value is hypothesis.strategies.just(...)")
 
 
 @overload
@@ -425,9 +474,11 @@ def histories(
 
     `kind` is a host's narrowed `Job[Request, Response]`, a subclass of it, or an `Endpoint`: its models are drawn with
     `hypothesis.strategies.from_type`, unless `request` and `response` are given.
+
+    Raises TypeError for another kind, an unknown name, and a value where a strategy draws; ValueError for an unknown status.
     """
-    status = drawing.get("status", ())
-    goals = (status,) if isinstance(status, JobStatus) else tuple(status)
+    _check_drawing(drawing)
+    goals = _statuses(drawing["status"]) if "status" in drawing else _ANY
     return _histories(_payloads(kind, drawing), drawing.get("policy", _POLICIES), goals, asides, refused)
 
 

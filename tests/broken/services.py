@@ -140,6 +140,27 @@ class LosesADeliveryForEver(MemoryDispatcher):
         return task_name
 
 
+class ForgetsWhatItHolds(MemoryDispatcher):
+    """And takes the next dispatch of the same run for a repetition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: set[Delivery] = set()
+
+    def dispatch_at(self, delivery: Delivery, task_name: str, not_before: int, *, transaction: Any = None) -> str:
+        self.held.add(delivery)
+        return task_name
+
+    def dispatch(self, delivery: Delivery, task_name: str, *, transaction: Any = None) -> str:
+        return task_name if delivery in self.held else super().dispatch(delivery, task_name)
+
+
+class DeliversWhatIsRolledBack(MemoryDispatcher):
+    """Says that it writes in the job's transaction, and does not."""
+
+    transactional = True
+
+
 LEFT = "a queued job has nothing of an earlier run (P5, P6)"
 FENCE = "a fenced worker changes nothing (P1, P2)"
 RUN = "a job with time left is run (P14, P22)"
@@ -206,6 +227,8 @@ REPOSITORIES = [
 DISPATCHERS = [
     Broken("LosesADeliveryForEver", "", dispatcher=LosesADeliveryForEver),
     Broken("DropsARunItHasSeen", "", dispatcher=dispatchers.DropsARunItHasSeen),
+    Broken("ForgetsWhatItHolds", RUN, dispatcher=ForgetsWhatItHolds),
+    Broken("DeliversWhatIsRolledBack", "what is dispatched is committed", dispatcher=DeliversWhatIsRolledBack),
 ]
 
 SERVICES = [*LIFECYCLE, *FLOWS, *REPOSITORIES, *DISPATCHERS]

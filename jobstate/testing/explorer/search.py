@@ -1,4 +1,4 @@
-"""The search: every interleaving of the effects of some actors, breadth first, with faults; what it found is shortest."""
+"""The search: every interleaving of the effects of some actors, breadth first, with faults; what it tells is shortest."""
 
 from __future__ import annotations
 
@@ -135,6 +135,7 @@ class Search:
         self._spent: dict[tuple[int, int], int] = {}
         self._instants: tuple[int, ...] = ()
         self._passing: dict[int, list[int]] = {}
+        self._private_first = True
 
     def explore(
         self, worlds: Iterable[World], actors: Sequence[Actor], *, instants: Sequence[int] = (), limit: int = 5_000_000
@@ -142,13 +143,12 @@ class Search:
         """As the function `explore`."""
         began = time.perf_counter()
         self._begin(actors, instants)
-        starts: list[State] = []
-        for world in worlds:
-            try:
-                self._check_world(world, None)
-            except _CheckError as error:
-                raise ViolationError(error.invariant, error.problem, (), actors) from None
-            starts.append((self.space.number(world), tuple(self._root(actor) for actor in actors), 0))
+        try:
+            starts = [self._start(world, actors) for world in worlds]
+        except _CheckError as error:
+            raise ViolationError(error.invariant, error.problem, (), actors) from None
+        if not starts:
+            raise ValueError("worlds: there is none to begin with, so nothing would be searched; give at least one")
         try:
             with uncollected():
                 seen = self._breadth_first(starts, limit)
@@ -163,6 +163,12 @@ class Search:
             raise ValueError("actors: each needs a name of its own, since its ids carry it")
         if self._instants != tuple(sorted(instants)):
             self._instants, self._passing = tuple(sorted(instants)), {}
+
+    def _start(self, world: World, actors: Sequence[Actor]) -> State:
+        """A world and its actors before their first effects; who has none is at its end, and asked for its answer."""
+        self._check_world(world, None)
+        number = self.space.number(world)
+        return number, tuple(self._settled(self._root(actor), number) for actor in actors), 0
 
     def _root(self, actor: Actor) -> int:
         if actor not in self._roots:
@@ -181,20 +187,20 @@ class Search:
                         following.append(after)
                         if parents is not None:
                             parents[after] = state
+                if len(seen) > limit:
+                    raise SearchLimitError(f"{len(seen):,} states and no end: the limit is {limit:,}, so nothing is proved")
             frontier = following
-            if len(seen) > limit:
-                raise SearchLimitError(f"{len(seen):,} states and no end: the limit is {limit:,}, so nothing is proved")
         return seen
 
     def _after(self, state: State) -> list[State]:
         """The states that one step leads to.
 
         A step that nobody else can see, and that sees nothing which may still change, is made first and alone: a choice, and a
-        look at a clock that moves no more.
+        look at a clock that moves no more. What is broken is broken all the same, but perhaps some such steps later.
         """
         world, nodes, budget = state
         try:
-            for place, number in enumerate(nodes):
+            for place, number in enumerate(nodes if self._private_first else ()):
                 if number != GONE and self._is_private(self.space.nodes[number].effect, world):
                     return self._stepped(state, place)
             after = [step for place, number in enumerate(nodes) if number != GONE for step in self._stepped(state, place)]
@@ -302,11 +308,12 @@ class Search:
     # What is said when something is wrong
 
     def _explained(self, worlds: Sequence[World], actors: Sequence[Actor], broken: _BrokenError) -> ViolationError:
-        """The way to the broken state: the same search once more, with the way back from each state kept."""
+        """A shortest way to a broken state: the search once more, no step made first, and the way back from each state kept."""
         again = Search(self.invariants, self.space.faults)
+        again._private_first = False
         again._begin(actors, self._instants)
         parents: dict[State, State] = {}
-        starts = [(again.space.number(world), tuple(again._root(actor) for actor in actors), 0) for world in worlds]
+        starts = [again._start(world, actors) for world in worlds]
         try:
             again._breadth_first(starts, 10**9, parents)
         except _BrokenError as found:
@@ -401,7 +408,9 @@ def explore(
 
     `instants` (Unix seconds) are the times to which the clock may move on, at any step, each after the one before. Raises
     ViolationError with a shortest schedule when an invariant is broken; SearchLimitError when there are more than `limit`
-    states; ValueError for two actors of one name. An exception that a flow raises is its answer, which an invariant may judge.
+    states; ValueError for two actors of one name, for no world, and for a flow that makes 1,000 effects without an end;
+    TypeError for a flow that is no generator, or yields what is no effect. An exception that a flow raises is its answer, which
+    an invariant may judge.
     """
     search = Search(invariants, faults)
     found = search.explore([worlds] if isinstance(worlds, World) else worlds, actors, instants=instants, limit=limit)

@@ -10,7 +10,7 @@ import gc
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from jobstate.effects import Dispatch, Effect, Flow, NewId, Now, SaveMany
 from jobstate.errors import DispatchError, OutcomeUnknownError, RepositoryError, StaleJobError
@@ -31,13 +31,18 @@ def uncollected() -> Generator[None]:
             gc.enable()
 
 
+MOST_EFFECTS = 1_000
+"""What a flow makes of effects before it is told that it must end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Somebody who runs a flow, once.
 
     Attributes:
         name: of its own in an exploration; its ids carry it.
-        flow: makes the flow. It must do the same whenever it is given the same answers: no clock, no chance, no memory.
+        flow: makes the flow. It must do the same whenever it is given the same answers: no clock, no chance, no memory. And it
+            must come to an end, whatever it is answered: before its effect 1,000.
         event: the command that its answer speaks of, for the invariants on answers; None if it gives none.
     """
 
@@ -175,13 +180,15 @@ class Space:
     def _advance(self, actor: Actor, answers: tuple[Answer, ...], minted: tuple[str, ...]) -> Node:
         """Run the flow anew on these answers, on to its next effect. Ids are minted on the way: nobody else can see that."""
         flow = actor.flow()
+        if not isinstance(cast(object, flow), Generator):
+            raise TypeError(f"actor {actor.name!r}: its flow must be a generator of effects, and is {brief(flow)}")
         node = Node(len(self.nodes), actor, answers, minted)
         self.nodes.append(node)
         try:
             effect = next(flow)
             for answer in answers:
                 effect = flow.send(answer.value) if answer.error is None else flow.throw(answer.error)
-            while isinstance(effect, NewId):
+            while isinstance(effect, NewId) and len(node.answers) < MOST_EFFECTS:
                 answer = Answer(mint(effect, actor.name, len(node.minted)))
                 node.answers = (*node.answers, answer)
                 node.minted = (*node.minted, answer.value)
@@ -194,6 +201,8 @@ class Space:
             node.end = Answer(error=error)
         finally:
             flow.close()
+        if node.end is None:
+            _check_effect(node)
         return node
 
     def moves(self, node: Node, world: int) -> list[Move]:
@@ -266,6 +275,20 @@ class Space:
             answer, after = grounded.perform(effect)
             if answer.error is None:
                 yield Step("late write", effect, answer, world, after, (), "it lands")
+
+
+def _check_effect(node: Node) -> None:
+    """Whether an actor can be gone on with."""
+    effect: object = node.effect
+    if not isinstance(effect, Effect):
+        raise TypeError(
+            f"actor {node.actor.name!r}: its flow yielded {brief(effect)}, which is no effect; "
+            "use `result = yield from` with one of jobstate.effects, or with another flow"
+        )
+    if len(node.answers) >= MOST_EFFECTS:
+        raise ValueError(
+            f"actor {node.actor.name!r}: its flow made {MOST_EFFECTS:,} effects without an end; flows must be finite"
+        )
 
 
 def _unknown(effect: Effect[Any]) -> Answer:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from functools import partial, wraps
 from inspect import isawaitable, iscoroutinefunction
@@ -13,7 +14,7 @@ from jobstate.ports import offers
 
 
 class Fault(StrEnum):
-    """How a call goes wrong."""
+    """How a call goes wrong. A write that is not done is rolled back, if it carries a dispatch, after that was made."""
 
     LOST = "lost"
     """It is done, and its answer is lost."""
@@ -33,8 +34,15 @@ class PortError(Exception):
     """What a port raises that fails."""
 
 
+class _RolledBackError(Exception):
+    """Ends a transaction in which a dispatcher has written."""
+
+
 _UNKNOWN: Final = (Fault.LOST, Fault.DROPPED, Fault.LATE)
 _SAVES: Final = ("insert", "save", "save_many", "delete")
+_OFFERED: Final = ("move_due", "dispatch_at")
+"""What a port need not have. `offers` finds it, if the inner port has it, in the attributes of the faulty one."""
+WRITES: Final = (*_SAVES, "move_due")
 READS: Final = ("load", "list", "due", "count", "history")
 
 
@@ -45,20 +53,28 @@ class FaultyPort:
         planned: what happens to the next calls that change something, in order; None: nothing. `FAILED` strikes reads, too.
         landing: the calls that are late.
         struck: how many faults there have been.
-        done: the calls that were made, by method and arguments.
+        done: the calls that were made, by method and arguments. Those to the dispatcher that is `carried`, made while a call of
+            this port went on, are taken out again if that raises: they were rolled back with it.
     """
 
-    def __init__(self, inner: Any, methods: tuple[str, ...], rival: Callable[[list[str]], Any] | None = None) -> None:
+    def __init__(
+        self,
+        inner: Any,
+        methods: tuple[str, ...],
+        rival: Callable[[list[str]], Any] | None = None,
+        carried: FaultyPort | None = None,
+    ) -> None:
         self._inner = inner
         self._methods = methods
         self._rival = rival
+        self._carried = carried
         self.planned: list[Fault | None] = []
         self.landing: list[Callable[[], Any]] = []
         self.struck = 0
         self.done: list[tuple[str, tuple[Any, ...]]] = []
-        for name in ("move_due", "dispatch_at"):
+        for name in _OFFERED:
             if offers(inner, name):
-                setattr(self, name, getattr(inner, name))
+                setattr(self, name, self.__getattr__(name))
 
     def take_landing(self) -> list[Callable[[], Any]]:
         """The calls that are late, taken out."""
@@ -72,26 +88,64 @@ class FaultyPort:
         return self._async_call(name, value) if iscoroutinefunction(value) else self._sync_call(name, value)
 
     def _sync_call(self, name: str, value: Any) -> Any:
+        def make(*args: Any, **kwargs: Any) -> Any:
+            with self._carrying():
+                return value(*args, **kwargs)
+
         @wraps(value)
         def call(*args: Any, **kwargs: Any) -> Any:
             fault = self._next(name)
             self._let_rival(name, fault, args)
-            result = value(*args, **kwargs) if _is_done(fault) else None
-            return self._answer(name, fault, args, result, partial(value, *args, **kwargs))
+            result = None
+            if _is_done(fault):
+                result = make(*args, **kwargs)
+            elif within := kwargs.get("within"):
+
+                def rolls_back(transaction: Any) -> None:
+                    within(transaction)
+                    raise _RolledBackError
+
+                with suppress(_RolledBackError):
+                    make(*args, **{**kwargs, "within": rolls_back})
+            return self._answer(name, fault, args, result, partial(make, *args, **kwargs))
 
         return call
 
     def _async_call(self, name: str, value: Any) -> Any:
+        async def make(*args: Any, **kwargs: Any) -> Any:
+            with self._carrying():
+                return await value(*args, **kwargs)
+
         @wraps(value)
         async def call(*args: Any, **kwargs: Any) -> Any:
             fault = self._next(name)
             meanwhile = self._let_rival(name, fault, args)
             if isawaitable(meanwhile):
                 await meanwhile
-            result = await value(*args, **kwargs) if _is_done(fault) else None
-            return self._answer(name, fault, args, result, partial(value, *args, **kwargs))
+            result = None
+            if _is_done(fault):
+                result = await make(*args, **kwargs)
+            elif within := kwargs.get("within"):
+
+                async def rolls_back(transaction: Any) -> None:
+                    await within(transaction)
+                    raise _RolledBackError
+
+                with suppress(_RolledBackError):
+                    await make(*args, **{**kwargs, "within": rolls_back})
+            return self._answer(name, fault, args, result, partial(make, *args, **kwargs))
 
         return call
+
+    @contextmanager
+    def _carrying(self) -> Generator[None]:
+        done = [] if self._carried is None else self._carried.done
+        before = len(done)
+        try:
+            yield
+        except BaseException:
+            del done[before:]
+            raise
 
     def _next(self, name: str) -> Fault | None:
         if name in READS and self.planned[:1] != [Fault.FAILED]:
@@ -115,6 +169,8 @@ class FaultyPort:
         error = _error(name, fault)
         if name == "save_many" and not isinstance(error, PortError):
             return [error] * len(args[0])
+        if name == "move_due" and fault is Fault.LOST:
+            return result._replace(answers=[error] * len(result.transitions))
         raise error
 
 
@@ -123,7 +179,7 @@ def _is_done(fault: Fault | None) -> bool:
 
 
 def _error(name: str, fault: Fault | None) -> Exception:
-    if name in _SAVES and fault in _UNKNOWN:
+    if name in WRITES and fault in _UNKNOWN:
         return OutcomeUnknownError("job", f"the answer of {name} is {fault}")
     if name in ("save", "save_many", "delete") and fault is Fault.STALE:
         return StaleJobError("job", 0)

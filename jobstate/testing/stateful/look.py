@@ -58,7 +58,7 @@ class Model:
         lease_ends: the end of the lease that a worker was told last, by job (Unix seconds).
         starts: how many starts were answered, and how many may have been made, by job.
         numbers: the attempts that were handed out, by job.
-        taken: job and run of the deliveries that the dispatcher took.
+        taken: job and run of the deliveries that the dispatcher took, or that came.
         known: the ids of all jobs that were ever seen.
         answered: the ids of the jobs whose creation was answered.
     """

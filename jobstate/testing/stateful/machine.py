@@ -104,11 +104,10 @@ class Machine(RuleBasedStateMachine):
         """Look at everything, and check the promises."""
         after = self._service.look(self._seen)
         self._model.known |= after.rows.keys()
-        self._model.taken |= {
-            (args[0].job_id, args[0].run) for name, args in self._service.dispatcher.done if name == "dispatch"
-        }
+        received = self._receive()
+        self._model.taken |= self._service.take_dispatched() | {(delivery.job_id, delivery.run) for delivery in received}
         check(Seen(self._seen, after, self._model, self.policy), self.promises)
-        self._inbox += self._receive()
+        self._inbox += received
         self._seen, self._settled = after, True
 
     def _command(

@@ -16,7 +16,7 @@ from jobstate.policy import Policy
 from jobstate.query import JobFilter, PageRequest
 from jobstate.service import AsyncJobs, Jobs
 from jobstate.testing.clock import ManualClock
-from jobstate.testing.stateful.faults import READS, FaultyPort
+from jobstate.testing.stateful.faults import READS, WRITES, FaultyPort, PortError
 from jobstate.testing.stateful.look import RIVAL, Look
 
 R = TypeVar("R")
@@ -25,6 +25,7 @@ BEGIN = 1_000_000
 """When its clock begins (Unix seconds)."""
 
 _EVERYTHING = JobFilter()
+_DISPATCHES = ("dispatch", "dispatch_at")
 
 
 class _Clock(ManualClock):
@@ -84,8 +85,8 @@ class Service:
         store: Any = self._store if runner is None else AsyncMemoryArtifactStore(self._store)
         make: Any = _Jobs if runner is None else _AsyncJobs
         self._others = make(repository, policy=policy, clock=self.clock)
-        self.repository = FaultyPort(repository, ("insert", "save", "save_many", "delete", *READS), self._cancel)
-        self.dispatcher = FaultyPort(dispatcher, ("dispatch", "revoke"))
+        self.dispatcher = FaultyPort(dispatcher, (*_DISPATCHES, "revoke"))
+        self.repository = FaultyPort(repository, (*WRITES, *READS), self._cancel, self.dispatcher)
         self.artifacts = FaultyPort(store, ("put", "get", "delete"))
         self.jobs: Any = make(self.repository, self.dispatcher, policy=policy, clock=self.clock, artifacts=self.artifacts)
 
@@ -124,14 +125,14 @@ class Service:
         return sum(port.struck for port in self.ports.values())
 
     def take_dispatched(self) -> set[tuple[str, int]]:
-        """Job and run of what the dispatcher took since the last call."""
+        """Job and run of what the dispatcher took since the last call, and did not roll back."""
         done, self.dispatcher.done = self.dispatcher.done, []
-        return {(args[0].job_id, args[0].run) for name, args in done if name == "dispatch"}
+        return {(args[0].job_id, args[0].run) for name, args in done if name in _DISPATCHES}
 
     def land(self) -> None:
         """Make the calls that are late, as far as they still can be made."""
         for call in self.repository.take_landing():
-            with suppress(JobstateError):
+            with suppress(JobstateError, PortError):
                 self.ask(call)
 
     def calm_down(self) -> None:
