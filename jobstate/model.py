@@ -359,6 +359,8 @@ def plain(value: Any) -> JsonValue:
     if isinstance(value, BaseModel):
         dumped: JsonValue = value.model_dump(mode="json")
         return dumped
+    if isinstance(value, dict):
+        return dict(cast(dict[str, JsonValue], value))  # a record shares nothing with the job
     if isinstance(value, tuple):
         return [plain(item) for item in cast(tuple[object, ...], value)]
     return as_it_is

@@ -329,6 +329,8 @@ def test_what_is_no_flow_is_told() -> None:
 def test_a_search_from_nowhere_is_refused() -> None:
     with pytest.raises(ValueError, match="worlds: there is none to begin with"):
         explore([], [canceller()], invariants=INVARIANTS)
+    with pytest.raises(ValueError, match="worlds: there is none to begin with"):
+        prove([], [canceller()], invariants=INVARIANTS, faults=Faults())
 
 
 def test_two_actors_of_one_name_are_refused() -> None:

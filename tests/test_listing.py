@@ -321,3 +321,12 @@ def test_a_dispatch_leaves_no_record_and_a_refusal_none_either(world: World) -> 
         with pytest.raises(Exception, match="refused"):
             refused(job.id)
     assert [record.event for record in world.ours.history(job.id)] == ["created", Event.CANCEL]
+
+
+def test_a_history_does_not_change_with_the_job_that_its_maker_holds(world: World) -> None:
+    job = world.create(metadata={"batch": "1"}, trace_context={"traceparent": "00-1"})
+    job.metadata["batch"] = "2"
+    assert job.trace_context is not None
+    job.trace_context["traceparent"] = "00-2"
+    changes = world.ours.history(job.id)[0].changes
+    assert (changes["metadata"], changes["trace_context"]) == ({"batch": "1"}, {"traceparent": "00-1"})

@@ -206,7 +206,12 @@ class ForgetsWhatIsAddedMeanwhile(MemoryDispatcher):
 
 class LooksForATaskWhileOthersAreAdded(MemoryDispatcher):
     def revoke(self, task_name: str) -> None:
-        for task in [task for task in self._tasks if task[0] == task_name]:
+        found: list[tuple[str, Delivery]] = []
+        for task in self._tasks:
+            wire()
+            if task[0] == task_name:
+                found.append(task)
+        for task in found:
             self._tasks.remove(task)
 
 

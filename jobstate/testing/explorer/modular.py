@@ -194,6 +194,8 @@ class ModularSearch:
             start = self.space.number(_rebuilt(world, frozenset(), _everybody(world), grounded=False))
             for actor in actors:
                 self._add(start, self.space.root(actor))
+        if not self.space.worlds:
+            raise ValueError("worlds: there is none to begin with, so nothing would be proved; give at least one")
         while self._todo:
             number, node = self._todo.pop()
             self._follow(number, self.space.nodes[node])
@@ -359,7 +361,7 @@ def prove(
 
     `faults` says which kinds of fault there are; how often does not matter. Invariants that ask the history of everybody
     (`of_history`) are left out. Raises ModularError when one is broken: some such world may be one that no schedule reaches, so
-    look for the schedule with `explore`. Raises SearchLimitError above `limit` pairs.
+    look for the schedule with `explore`. Raises SearchLimitError above `limit` pairs, and ValueError for no world.
     """
     search = ModularSearch(invariants, faults=faults, instants=instants, within=within, setbacks=setbacks)
     with uncollected():
