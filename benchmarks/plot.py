@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from benchmarks.measure import Result
 from benchmarks.record import results_of
 
-WIDTH, TITLES, PLOT = 1180, 560, 480
+WIDTH, TITLES, PLOT = 1340, 720, 480
 """Of the whole, of the column of titles, and of the axis."""
 TOP, ROW = 84, 24
 
