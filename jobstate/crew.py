@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from threading import Condition, RLock, Thread
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from jobstate.context import AsyncContext, Context
 from jobstate.telling import RunFate, RunResult, async_give_back, give_back
@@ -16,7 +16,7 @@ logger = logging.getLogger("jobstate.crew")
 T = TypeVar("T")
 Run = Callable[[T, Callable[[Context], None]], RunResult]
 """Runs one to its end; is given what to call with its context when it has begun."""
-AsyncRun = Callable[[T, Callable[[AsyncContext], None]], Coroutine[Any, Any, RunResult]]
+AsyncRun = Callable[[T, Callable[[AsyncContext], None]], Awaitable[RunResult]]
 
 LEAST_GRACE = 1.0
 """Seconds that a cancelled task has at least."""
@@ -235,14 +235,18 @@ class AsyncCrew(Generic[T]):
             raise
 
     async def _run(self, number: int, item: T, run: AsyncRun[T]) -> None:
-        try:  # gathered, so that a cancelled worker cancels it, and is not hurt by whatever it raises
-            (result,) = await asyncio.gather(run(item, lambda context: self._note(number, context)), return_exceptions=True)
+        try:  # a task of its own: a cancelled worker cancels it, and whoever cancels it hurts no worker
+            ended = await asyncio.create_task(_ended(run, item, lambda context: self._note(number, context)))
+        except (KeyboardInterrupt, SystemExit, asyncio.CancelledError) as error:  # left the loop already, or did not begin
+            ended = error
         finally:
             self._running.pop(number, None)
             self.busy -= 1
-        if isinstance(result, BaseException):
-            logger.error("a job was not run to its end; its worker goes on", exc_info=result)
-            result = RunResult(RunFate.GIVEN_BACK)
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise asyncio.CancelledError
+        result = ended if isinstance(ended, RunResult) else RunResult(RunFate.GIVEN_BACK)
+        if isinstance(ended, BaseException):
+            logger.error("a job was not run to its end; its worker goes on", exc_info=ended)
         async with self.changed:
             self._source.done(item, result)
             if result.fate is RunFate.RETURNED:
@@ -275,3 +279,13 @@ class AsyncCrew(Generic[T]):
         self._running[number] = context
         if self.closed:
             context.stop()
+
+
+async def _ended(run: AsyncRun[T], item: T, note: Callable[[AsyncContext], None]) -> RunResult | BaseException:
+    """How it ended. What it raises is not raised here: a GeneratorExit would close whoever awaits it."""
+    try:
+        return await run(item, note)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        return error

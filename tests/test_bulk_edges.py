@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from jobstate import DispatchError, Event, IllegalTransitionError, Job, OutcomeUnknownError
+from jobstate import DispatchError, Event, IllegalTransitionError, InvalidInputError, Job, OutcomeUnknownError
 from jobstate.flows import many
 from jobstate.flows.many import Fate
 from tests.commands import ERROR, failed
@@ -161,3 +162,11 @@ def test_a_page_begins_behind_the_one_before_also_when_nothing_of_that_one_left_
     world.repository.fail("list", DOWN, skip=3)
     outcomes = world.ours.cancel_many(ids=[job.id for job in jobs])
     assert [outcome.job_id for outcome in outcomes] == sorted([job.id for job in jobs], reverse=True)
+
+
+def test_whether_it_is_for_real_is_true_or_false(world: World) -> None:
+    job = world.create()
+    for bulk in (world.ours.cancel_many, world.ours.retry_many):
+        with pytest.raises(InvalidInputError, match="dry_run: a boolean is needed, not str"):
+            bulk(status=["queued"], dry_run=cast("Any", "no"))
+    assert world.row(job.id).status == "queued"

@@ -87,10 +87,6 @@ AT_THE_FACE: list[tuple[Callable[[], object], str]] = [
     (lambda: Jobs(cast("Any", AsyncMemoryRepository())), "Jobs needs a port with sync methods"),
     (lambda: Jobs(MemoryRepository(), cast("Any", MemoryRepository())), "dispatcher"),
     (lambda: Jobs(cast("Any", None)), "repository: NoneType has no method 'load': it is no repository"),
-    (
-        lambda: Jobs(MemoryRepository()).cancel_many(status=["queued"], dry_run=cast("Any", "no")),
-        "dry_run: a boolean is needed, not str",
-    ),
     (lambda: Jobs(cast("Any", MemoryDispatcher())), "repository: MemoryDispatcher has no method 'load'"),
     (
         lambda: Jobs(MemoryRepository()).create("/x", {}, **cast("Any", {"organisation_id": "o"})),

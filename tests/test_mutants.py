@@ -26,7 +26,7 @@ def copied(folder: Path) -> Path:
 
 def exit_status(folder: Path, tests: str) -> int:
     """How pytest ends on these tests of a copy."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"tests/{tests}"]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "", f"tests/{tests}"]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     print(done.stdout, done.stderr)
