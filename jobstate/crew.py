@@ -157,8 +157,8 @@ class Crew(Generic[T]):
 class AsyncCrew(Generic[T]):
     """Tasks of the running event loop; else as `Crew`.
 
-    What one runs is a task of its own: whatever ends that, or cancels it, ends that job alone. KeyboardInterrupt and SystemExit
-    leave the loop, too, as asyncio has it; if the loop runs on, so does the crew.
+    Each worker is two tasks: one that runs, and one that begins it anew, so that whatever ends or cancels the first ends that
+    job alone. KeyboardInterrupt and SystemExit leave the loop, too, as asyncio has it; if the loop runs on, so does the crew.
 
     Attributes:
         hands: how many workers live; fewer once somebody else has cancelled one.
@@ -185,7 +185,7 @@ class AsyncCrew(Generic[T]):
         if self._tasks:
             raise RuntimeError("its workers were started before: make another one")
         for number in range(self._workers):
-            hand = asyncio.create_task(self._work(number, run), name=f"jobstate-{number}")
+            hand = asyncio.create_task(self._keep(number, run), name=f"jobstate-{number}-kept")
             hand.add_done_callback(self._leave)
             self._tasks.append(hand)
 
@@ -226,32 +226,38 @@ class AsyncCrew(Generic[T]):
                 _ = await async_give_back(context.attempt)
         await self.tell()
 
+    async def _keep(self, number: int, run: AsyncRun[T]) -> None:
+        """A worker, and another one in its place when somebody has ended it; who is cancelled itself cancels its worker."""
+        while True:
+            try:
+                return await asyncio.create_task(self._work(number, run), name=f"jobstate-{number}")
+            except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    await self.tell()
+                    raise
+
     async def _work(self, number: int, run: AsyncRun[T]) -> None:
-        try:
-            while (item := await self._next()) is not None:
-                await self._run(number, item, run)
-        except asyncio.CancelledError:
-            await self.tell()
-            raise
+        while (item := await self._next()) is not None:
+            await self._run(number, item, run)
 
     async def _run(self, number: int, item: T, run: AsyncRun[T]) -> None:
-        try:  # a task of its own: a cancelled worker cancels it, and whoever cancels it hurts no worker
-            ended = await asyncio.create_task(_ended(run, item, lambda context: self._note(number, context)))
-        except (KeyboardInterrupt, SystemExit, asyncio.CancelledError) as error:  # left the loop already, or did not begin
-            ended = error
+        result, end = RunResult(RunFate.GIVEN_BACK), None
+        try:
+            result = await run(item, lambda context: self._note(number, context))
+        except BaseException as error:
+            end = error
         finally:
             self._running.pop(number, None)
             self.busy -= 1
-        if (task := asyncio.current_task()) is not None and task.cancelling():
-            raise asyncio.CancelledError
-        result = ended if isinstance(ended, RunResult) else RunResult(RunFate.GIVEN_BACK)
-        if isinstance(ended, BaseException):
-            logger.error("a job was not run to its end; its worker goes on", exc_info=ended)
+        if end is not None and not self.closed:
+            logger.error("a job was not run to its end; its worker goes on", exc_info=end)
         async with self.changed:
             self._source.done(item, result)
             if result.fate is RunFate.RETURNED:
                 self.more.notify()
             self.changed.notify_all()
+        if isinstance(end, (asyncio.CancelledError, KeyboardInterrupt, SystemExit)):
+            raise end
 
     async def _next(self) -> T | None:
         async with self.changed:
@@ -279,13 +285,3 @@ class AsyncCrew(Generic[T]):
         self._running[number] = context
         if self.closed:
             context.stop()
-
-
-async def _ended(run: AsyncRun[T], item: T, note: Callable[[AsyncContext], None]) -> RunResult | BaseException:
-    """How it ended. What it raises is not raised here: a GeneratorExit would close whoever awaits it."""
-    try:
-        return await run(item, note)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:
-        return error

@@ -260,7 +260,7 @@ def _told(stop: Callable[[], None]) -> Generator[None]:
 
 
 class AsyncWorker:
-    """`Worker`, awaited: in tasks of the running event loop, a job's own for each.
+    """`Worker`, awaited: in tasks of the running event loop.
 
     A job whose task is cancelled, or ended by a BaseException, is given back. KeyboardInterrupt and SystemExit of a handler
     leave the event loop, too: `asyncio.run` then cancels `run`, which stops in good order.

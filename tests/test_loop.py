@@ -336,7 +336,7 @@ def test_an_async_worker_takes_for_the_hands_that_live() -> None:
         worker = AsyncWorker(jobs, handler, concurrency=2, poll=0.001, grace=0)
         async with asyncio.timeout(SOON):
             running = asyncio.create_task(worker.run())
-            while not (hands := [task for task in asyncio.all_tasks() if task.get_name() == "jobstate-1"]):
+            while not (hands := [task for task in asyncio.all_tasks() if task.get_name() == "jobstate-1-kept"]):
                 await asyncio.sleep(0)
             hands[0].cancel()
             await asyncio.wait(hands)
