@@ -24,8 +24,8 @@ MUTATED = ("lifecycle/*.py", "policy.py", "flows/*.py", "drivers.py", "memory/*.
 """The files that are mutated, in the package."""
 
 QUICK = (
-    "alarms attempts beside bulk bulk_edges changes cleanup clocks contracts creates delayed_dispatch deliveries dispatch "
-    "drivers edges endpoints errors fencing flow_words gather hostile in_threads inprocess inprocess_async "
+    "alarms attempts beside bulk bulk_edges changes cleanup clocks contracts creates delayed_dispatch deliveries diagram "
+    "dispatch drivers edges endpoints errors fencing flow_words gather hostile in_threads inprocess inprocess_async "
     "inprocess_delayed lifecycle_properties listing lost_answers matrix memory model observe parts policy retry_reset "
     "running sweeps table taking tenants transactional without_history words workers"
 )
@@ -35,7 +35,7 @@ What starts processes or servers, reads the source as it stands, takes long, or 
 """
 
 ON_IMPORT = {
-    "lifecycle": "words table matrix changes edges retry_reset lifecycle_properties errors fencing creates tenants docs",
+    "lifecycle": "words table matrix changes edges retry_reset lifecycle_properties errors fencing creates tenants diagram",
     "policy": "policy model clocks sweeps cleanup deliveries dispatch lifecycle_properties hostile",
     "flows": "attempts bulk bulk_edges cleanup deliveries dispatch fencing flow_words listing lost_answers parts sweeps "
     "tenants",

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from jobstate import diagram
-from jobstate.lifecycle import MACHINE
 from jobstate.testing.contracts import DispatcherContract, NoticesContract, RepositoryContract, SharedSweepsContract, clauses
 from jobstate.testing.contracts.clauses import Contract
 from tests.postgresql import emptied, engine_of
@@ -61,26 +59,6 @@ def _database(request: pytest.FixtureRequest) -> str:
     prepared(engine, url)
     engine.dispose()
     return url.render_as_string(hide_password=False)
-
-
-def test_the_page_of_the_lifecycle_is_fresh() -> None:
-    assert (ROOT / "docs" / "lifecycle.md").read_text() == diagram.page()
-
-
-def test_the_diagram_has_every_move_of_the_machine_and_no_other() -> None:
-    drawn = {
-        (source, target, event)
-        for source, target, events in re.findall(r"^    (\w+) --> (\w+): (.+)$", diagram.mermaid(), re.MULTILINE)
-        for event in events.split(", ")
-    }
-    declared = {
-        (source.lower(), str(rule.dest).lower(), name)
-        for name, event in MACHINE.events.items()
-        for source, rules in list(event.transitions.items())
-        for rule in rules
-        if rule.dest != source
-    }
-    assert drawn == declared
 
 
 @pytest.mark.parametrize(("name", "page", "code"), _blocks(), ids=[name for name, _, _ in _blocks()])
