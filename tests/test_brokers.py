@@ -32,6 +32,8 @@ from tests.engines.redis_engines import broker_of, client_of
 from tests.support import until
 from tests.valkey import Valkey, running
 
+pytestmark = pytest.mark.full
+
 LACKS = {Capability.TRANSACTION: "a broker takes part in no transaction of the database"}
 JOB = "job_" + "0" * 21
 FAST = 5.0
@@ -217,7 +219,6 @@ def delivery(run: int = 1) -> Delivery:
     return Delivery(job_id=JOB, run=run)
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_is_for_later_does_not_come_before(engine: type[Worked], place: str) -> None:
     """And comes then."""
@@ -232,7 +233,6 @@ def test_what_is_for_later_does_not_come_before(engine: type[Worked], place: str
         worked.stop()
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_was_revoked_is_not_delivered(engine: type[Worked], place: str) -> None:
     """Where the engine can: Celery's workers must run when they are told; Dramatiq has no such thing."""

@@ -215,6 +215,7 @@ def test_there_is_one_for_every_clause() -> None:
     assert {number for _, number in BROKEN} == set(clauses(RepositoryContract))
 
 
+@pytest.mark.full
 def test_a_broken_one_is_red_when_pytest_runs_it(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(
         "from jobstate.memory import MemoryRepository\n"

@@ -61,7 +61,14 @@ def _database(request: pytest.FixtureRequest) -> str:
     return url.render_as_string(hide_password=False)
 
 
-@pytest.mark.parametrize(("name", "page", "code"), _blocks(), ids=[name for name, _, _ in _blocks()])
+def _marks(code: str) -> list[pytest.MarkDecorator]:
+    """What needs a server is run where all of it is."""
+    return [pytest.mark.full] if "DATABASE_URL" in code or "REDIS_URL" in code else []
+
+
+@pytest.mark.parametrize(
+    ("name", "page", "code"), [pytest.param(*block, id=block[0], marks=_marks(block[2])) for block in _blocks()]
+)
 def test_code_in_the_documents_runs_and_prints_what_it_says(
     name: str, page: Path, code: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -84,6 +91,7 @@ def test_the_dispatcher_of_its_page_keeps_its_contract(tmp_path: Path) -> None:
     assert re.search(r"^6 passed, 4 skipped", done.stdout, re.MULTILINE), done.stdout
 
 
+@pytest.mark.full
 def test_the_skeleton_of_a_repository_is_red_because_it_is_not_written(tmp_path: Path) -> None:
     """Every case is found and runs into what is to be written, and into nothing else."""
     write_files(ROOT / "docs" / "write-a-repository.md", tmp_path)

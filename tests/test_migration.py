@@ -60,6 +60,7 @@ def test_the_rows_of_a_table_become_jobs_with_their_results_and_times(engine: En
     assert [record.event for record in jobs.history(first.id)] == ["created", "start", "complete"]
 
 
+@pytest.mark.full
 def test_a_second_run_moves_nothing_twice(engine: Engine, tmp_path: Path) -> None:
     migrate(engine, tmp_path)
     jobs = Jobs(SQLAlchemyRepository(engine))

@@ -33,6 +33,7 @@ def exit_status(folder: Path, tests: str) -> int:
     return done.returncode
 
 
+@pytest.mark.full
 def test_the_copy_is_what_is_tested(tmp_path: Path) -> None:
     (copied(tmp_path) / "tests" / "test_where.py").write_text(
         f"import jobstate\ndef test_it():\n    assert jobstate.__file__.startswith({str(tmp_path)!r})\n"

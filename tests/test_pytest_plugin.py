@@ -64,6 +64,7 @@ def test_nothing_is_reported_when_nobody_asks(suite: pytest.Pytester) -> None:
     result.stdout.no_fnmatch_line("*jobstate table*")
 
 
+@pytest.mark.full
 def test_the_library_is_not_imported_when_nobody_asks(pytester: pytest.Pytester) -> None:
     """So a suite that measures coverage measures its import too, and one that has no use for it pays nothing."""
     pytester.makepyfile(
@@ -153,6 +154,7 @@ def test_the_options_are_explained(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*--jobstate-table *", "*--jobstate-table-fail-under=PERCENT*", "*jobstate_table_fail_under*"])
 
 
+@pytest.mark.full
 def test_the_plugin_needs_no_other_plugin(suite: pytest.Pytester) -> None:
     """Without pytest-xdist, whose hook it implements."""
     result = suite.runpytest_subprocess("-p", "no:xdist", "--jobstate-table", "-W", "error")

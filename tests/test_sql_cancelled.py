@@ -109,7 +109,7 @@ async def cancelled_after(steps: int, operation: Awaitable[None]) -> bool:
     [
         pytest.param("psycopg async", marks=pytest.mark.full),
         "psycopg async direct",
-        "asyncpg",
+        pytest.param("asyncpg", marks=pytest.mark.full),
         pytest.param("asyncpg direct", marks=pytest.mark.full),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from jobstate.testing.contracts import (
     AsyncNoticesContract,
     AsyncRepositoryContract,
@@ -69,6 +71,7 @@ class TestPostgreSQLNotices(OnPostgreSQL, NoticesContract):
     pass
 
 
+@pytest.mark.full
 class TestPostgreSQLDirect(OnPostgreSQL, RepositoryContract):
     options = AUTOMATIC
 
@@ -81,6 +84,7 @@ class TestPostgreSQLDirectRaces(OnPostgreSQL, RepositoryRaces):
     options = AUTOMATIC
 
 
+@pytest.mark.full
 class TestAsyncPostgreSQL(OnAsyncPostgreSQL, AsyncRepositoryContract):
     pass
 
@@ -101,6 +105,7 @@ class TestAsyncpgNotices(OnAsyncpg, AsyncNoticesContract):
     pass
 
 
+@pytest.mark.full
 class TestAsyncpg(OnAsyncpg, AsyncRepositoryContract):
     pass
 
@@ -113,6 +118,7 @@ class TestAsyncpgRaces(OnAsyncpg, AsyncRepositoryRaces):
     pass
 
 
+@pytest.mark.full
 class TestAsyncPostgreSQLDirect(OnAsyncPostgreSQL, AsyncRepositoryContract):
     options = AUTOMATIC
 
