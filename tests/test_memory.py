@@ -34,6 +34,16 @@ def test_a_record_that_its_reader_changes_stays_as_it_was(tmp_path: Path) -> Non
         assert "lost" not in [record.changes.get("status") for record in world.others.history(job.id)]
 
 
+def test_what_a_reader_changes_in_a_job_changes_no_row(tmp_path: Path) -> None:
+    with make_world("memory", tmp_path) as world:
+        job = world.create(metadata={"batch": "1"}, trace_context={"traceparent": "00-1"})
+        read = world.row(job.id)
+        assert read.trace_context is not None
+        read.trace_context["traceparent"] = read.metadata["batch"] = "changed"
+        again = world.row(job.id)
+        assert (again.metadata, again.trace_context) == ({"batch": "1"}, {"traceparent": "00-1"})
+
+
 def test_a_warning_that_its_reader_changes_stays_as_it_was(tmp_path: Path) -> None:
     with make_world("memory", tmp_path) as world:
         attempt = world.start(world.create())
