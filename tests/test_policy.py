@@ -78,6 +78,8 @@ def test_a_part_of_a_second_is_refused_with_the_value(field: str) -> None:
 def test_a_policy_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Policy().ttl = SECOND  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        Backoff().first = SECOND  # type: ignore[misc]
 
 
 def test_the_jitter_stretches_by_a_hash_of_id_and_run() -> None:
