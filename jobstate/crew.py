@@ -159,9 +159,6 @@ class AsyncCrew(Generic[T]):
 
     Each worker is two tasks: one that runs, and one that begins it anew, so that whatever ends or cancels the first ends that
     job alone. KeyboardInterrupt and SystemExit leave the loop, too, as asyncio has it; if the loop runs on, so does the crew.
-
-    Attributes:
-        hands: how many workers live; fewer once somebody else has cancelled one.
     """
 
     def __init__(self, workers: int, source: Source[T]) -> None:
@@ -172,7 +169,6 @@ class AsyncCrew(Generic[T]):
         self.more = asyncio.Condition(lock)
         self.closed = False
         self.busy = 0
-        self.hands = workers
         self._workers = workers
         self._source = source
         self._resting = 0
@@ -185,12 +181,12 @@ class AsyncCrew(Generic[T]):
         if self._tasks:
             raise RuntimeError("its workers were started before: make another one")
         for number in range(self._workers):
-            hand = asyncio.create_task(self._keep(number, run), name=f"jobstate-{number}-kept")
-            hand.add_done_callback(self._leave)
-            self._tasks.append(hand)
+            self._tasks.append(asyncio.create_task(self._keep(number, run), name=f"jobstate-{number}-kept"))
 
-    def _leave(self, _: asyncio.Task[None]) -> None:
-        self.hands -= 1
+    @property
+    def hands(self) -> int:
+        """How many workers live: fewer once somebody else has cancelled one for good."""
+        return sum(not task.done() for task in self._tasks)
 
     async def notify(self) -> None:
         """As `Crew.notify`."""
@@ -249,7 +245,7 @@ class AsyncCrew(Generic[T]):
         finally:
             self._running.pop(number, None)
             self.busy -= 1
-        if end is not None and not self.closed:
+        if end is not None and not (self.closed and isinstance(end, asyncio.CancelledError)):
             logger.error("a job was not run to its end; its worker goes on", exc_info=end)
         async with self.changed:
             self._source.done(item, result)

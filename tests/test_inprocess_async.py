@@ -383,6 +383,30 @@ def test_a_handler_that_exits_leaves_the_loop_gives_its_job_back_and_takes_no_wo
         runner.run(service.dispatcher.stop())
 
 
+def test_what_breaks_a_handler_while_it_is_stopped_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Panic(BaseException):
+        pass
+
+    async def scenario() -> None:
+        service = Service(workers=1)
+        begun = asyncio.Event()
+
+        async def handle(request: Any, context: AsyncContext) -> Any:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise Panic from None
+
+        async with service.dispatcher.running(service.jobs, handle, grace=0):
+            job = await service.create()
+            await begun.wait()
+        assert (await service.row(job)).status == "queued"
+
+    in_a_loop(scenario)
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [Panic]
+
+
 def test_a_job_whose_handler_swallows_its_cancellation_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crew, "LEAST_GRACE", 0.001)
 

@@ -36,6 +36,7 @@ from jobstate.adapters.sqlalchemy import AsyncSQLAlchemyRepository, SQLAlchemyRe
 from jobstate.cli.source import handler_named
 from jobstate.memory import AsyncMemoryRepository, MemoryDispatcher, MemoryRepository
 from jobstate.testing import ManualClock
+from jobstate.worker import AsyncHandler
 from tests.postgresql import ASYNC, async_engine_of, emptied, engine_of
 from tests.support import ENDPOINT, ORG, SOON, until
 
@@ -302,17 +303,22 @@ def test_the_async_worker_does_the_same(driver: str, engine: Engine) -> None:
     asyncio.run(main())
 
 
+def endless(entered: asyncio.Event) -> AsyncHandler:
+    """A handler that says when it has begun, and never ends."""
+
+    async def handler(request: Any, context: AsyncContext) -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    return handler
+
+
 def test_a_cancelled_async_worker_gives_back_what_runs_and_goes_on_being_cancelled() -> None:
     async def main() -> None:
         jobs = AsyncJobs(AsyncMemoryRepository())
         entered = asyncio.Event()
-
-        async def handler(request: Any, context: AsyncContext) -> None:
-            entered.set()
-            await asyncio.Event().wait()
-
         job = await jobs.create(ENDPOINT, {}, organization_id=ORG)
-        running = asyncio.create_task(AsyncWorker(jobs, handler, poll=0.01, grace=0).run())
+        running = asyncio.create_task(AsyncWorker(jobs, endless(entered), poll=0.01, grace=0).run())
         async with asyncio.timeout(SOON):
             await entered.wait()
             running.cancel()
@@ -328,12 +334,7 @@ def test_an_async_worker_takes_for_the_hands_that_live() -> None:
     async def main() -> None:
         jobs = AsyncJobs(AsyncMemoryRepository())
         entered = asyncio.Event()
-
-        async def handler(request: Any, context: AsyncContext) -> None:
-            entered.set()
-            await asyncio.Event().wait()
-
-        worker = AsyncWorker(jobs, handler, concurrency=2, poll=0.001, grace=0)
+        worker = AsyncWorker(jobs, endless(entered), concurrency=2, poll=0.001, grace=0)
         async with asyncio.timeout(SOON):
             running = asyncio.create_task(worker.run())
             while not (hands := [task for task in asyncio.all_tasks() if task.get_name() == "jobstate-1-kept"]):
